@@ -25,14 +25,14 @@ _QUIET = (
 )
 
 
-# Debian's chromium-headless-shell has the same engine and network code. For a page it takes a quarter of the processor
-# time, because it makes and draws no toolbar.
+# Debian's chromium-headless-shell has the same engine and network code. It needs a quarter of the processor time for a
+# page, because it draws no toolbar.
 _WITHOUT_WINDOWS = ("chromium-headless-shell",)
 _WITH_WINDOWS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def find_chromium(windows: bool = False) -> str:
-    """Return the path: $CHROMIUM, or the fastest; skip the test if there is none, or if Playwright cannot drive it.
+    """Return the path of Chromium: $CHROMIUM, or the fastest one installed. Skip the test if it cannot be used.
 
     windows: whether to prefer the full Chromium to the headless shell.
     """
@@ -47,7 +47,7 @@ def find_chromium(windows: bool = False) -> str:
 
 @functools.cache
 def _driver_runs() -> bool:
-    """Ask Playwright's driver for its version; that takes a process of Python and one of Node.js."""
+    """Return whether Playwright's driver can report its version, for which it starts Python and Node.js."""
     return subprocess.run([sys.executable, "-m", "playwright", "--version"], capture_output=True).returncode == 0
 
 
@@ -65,7 +65,7 @@ def chromium(arguments: Sequence[str] = (), windows: bool = False) -> Iterator[B
 
 @contextlib.contextmanager
 def another(browser: Browser, arguments: Sequence[str]) -> Iterator[Browser]:
-    """Run a further headless Chromium, the full one, with other arguments, beside `browser`."""
+    """Run a second headless Chromium beside `browser`: the full Chromium, with other arguments."""
     found = browser.browser_type.launch(executable_path=find_chromium(windows=True), args=_with_own(arguments))
     yield found
     found.close()

@@ -1,7 +1,7 @@
-"""The command line for tests, without the time of its imports: see `commandserver.py`.
+"""Run `hatchway` commands in tests without waiting for their imports: see `commandserver.py`.
 
 Each command is a process, as if the console script were started: with its own arguments, environment, directory, files
-and signals. That `hatchway` itself starts is shown by the tests that run the console script.
+and signals. Other tests run the console script itself.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ _LOCK = threading.Lock()
 class Command:
     """A running command, with the attributes and methods of subprocess.Popen that tests need.
 
-    stdout: the end of the pipe if the command was started with one. returncode: None until `poll` or `wait` has found
-    the command's end. As a context manager, it waits for that end.
+    stdout: the pipe from the command's output; None if the command was started without subprocess.PIPE. returncode:
+    None until `poll` or `wait` has found the command's end. As a context manager, it waits for the command's end on
+    exit.
     """
 
     def __init__(self, arguments: Sequence[str], pid: int, report: socket.socket, buffered: bytes) -> None:
@@ -72,7 +73,7 @@ class Command:
             return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send a signal, unless the command is known to have ended."""
+        """Send a signal, unless the command has ended."""
         if self.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -95,7 +96,7 @@ def start(
     env: Mapping[str, str] | None = None,
     cwd: Path | str | None = None,
 ) -> Command:
-    """Start a command: what follows `hatchway` on a command line.
+    """Start `hatchway` with the arguments.
 
     stdin, stdout, stderr: descriptors or open files; stdout may be subprocess.PIPE. env: the whole environment; this
     process's by default.
@@ -140,7 +141,7 @@ def run(
     cwd: Path | str | None = None,
     timeout: float = 60,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command to its end; return its exit code and output, as subprocess.run.
+    """Run a command to its end; return its exit code and output, like subprocess.run.
 
     input: the standard input; None for this process's. Raises subprocess.TimeoutExpired after `timeout` seconds.
     """
@@ -185,7 +186,7 @@ def run_text(
     cwd: Path | str | None = None,
     timeout: float = 60,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command as `run` does, with texts."""
+    """Run a command as `run` does, with input and output as texts."""
     data = None if input is None else input.encode()
     done = run(arguments, input=data, env=env, cwd=cwd, timeout=timeout)
     told = (one.decode().replace("\r\n", "\n") for one in (done.stdout, done.stderr))
@@ -211,7 +212,7 @@ def _write(descriptor: int, data: bytes) -> None:
 
 
 def _line(report: socket.socket, said: bytes) -> tuple[bytes, bytes]:
-    """Return the next line of the server, and what follows it."""
+    """Return the next line from the server, and the bytes received after it."""
     while b"\n" not in said:
         data = report.recv(100)
         assert data, "the command server has ended"

@@ -1,7 +1,7 @@
-"""A process that has imported the command line, and forks for each command that tests run (`commands.py`).
+"""A process that has imported the command line, and forks for each command that a test runs (`commands.py`).
 
-Most of the time of a short command is that of its imports. Here they are paid once for all commands. Each command is a
-process of its own, with the arguments, environment, directory and files that the test gives it.
+A short command spends most of its time on imports. This process imports the modules once for all commands. Each command
+is a process of its own, with the arguments, environment, directory and files that the test gives it.
 
     python -m tests.commandserver DESCRIPTOR
 
@@ -26,7 +26,7 @@ import sys
 import threading
 from typing import Any
 
-# What commands import when they run.
+# Modules that commands import only when they run.
 _LAZILY = (
     "cryptography.x509",
     "hatchway.cli.clients",
@@ -73,7 +73,7 @@ def main(descriptor: int) -> None:
                 os.close(file)
             running[pid] = report
             _tell(report, pid)
-    # The process of a command: nothing of the server stays open.
+    # This is the process of a command, so it closes everything that belongs to the server.
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for used in (*running.values(), report, requests, ended, wake):
@@ -109,7 +109,7 @@ def _tell(report: socket.socket, number: int) -> None:
 
 
 def _become(asked: dict[str, Any], files: list[int]) -> None:
-    """Make this process the one of a command, and run the command."""
+    """Give this process a command's files, environment, directory and arguments, and run the command."""
     from hatchway.cli import main as command
 
     for number, file in enumerate(files):
@@ -118,7 +118,7 @@ def _become(asked: dict[str, Any], files: list[int]) -> None:
     os.environ.clear()
     os.environ.update(asked["env"])
     os.chdir(asked["cwd"])
-    # All three as Python opens them.
+    # Open all three as Python does at its start.
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)))
     sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), line_buffering=os.isatty(1))
     sys.stderr = io.TextIOWrapper(

@@ -34,16 +34,17 @@ from tests.syntax import without_collection
 # No deadlines for examples: a busy machine must not make tests fail.
 # On a busy machine, data may be made slowly, and examples take long.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-# For a second run with another Python: the first run has already tried each property with many examples.
+# For a second run of the tests with another Python. The first run has already tried each property with many examples.
 settings.register_profile("again", settings.get_profile("untimed"), max_examples=20)
 settings.load_profile("untimed")
 
 BIN = Path(sys.executable).parent
 
-# No test reaches the clusters of the user who runs the tests: a command without a kubeconfig of its own finds none.
+# No test may reach clusters of the user who runs the tests. With this setting, a command without a kubeconfig of its
+# own finds no cluster.
 os.environ["KUBECONFIG"] = os.devnull
 
-# kubectl and Helm run for a moment, and spend a quarter of their CPU time on the collection of garbage.
+# kubectl and Helm run only for a moment, but by default spend a quarter of their CPU time on garbage collection.
 os.environ.setdefault("GOGC", "800")
 
 
@@ -57,8 +58,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Import Hatchway's own modules without pytest's changes of their assertions.
 
-    pytest makes these changes for the whole package of a plugin. They take long, and for them it makes a syntax tree of
-    each module: in CPython 3.11 that fails if another thread makes one at the same time (`tests/syntax.py`).
+    pytest makes these changes in all modules of a plugin's package. They take long. They also need a syntax tree of
+    each module: in CPython 3.11 that fails if another thread makes a syntax tree at the same time (`tests/syntax.py`).
     """
     rewriting: Any = config.pluginmanager.rewrite_hook
     rewriting._must_rewrite.discard("hatchway")
@@ -129,14 +130,14 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Divide the tests by units (`pytest -n 2`), unless --dist chooses another way."""
+    """Distribute the tests among the workers by units (`pytest -n 2`), unless --dist chooses another way."""
     if config.getoption("dist") not in ("load", "loadfile"):
         return None
     config.option.loadscopereorder = False
     return FileScheduling(config, log)
 
 
-# Descriptors that a module may leave open, for fixtures of the session, such as a door and a browser.
+# The number of descriptors that a module may leave open, for example for session fixtures (a door, a browser).
 _DESCRIPTORS = 12
 
 
@@ -151,7 +152,7 @@ def descriptors() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def frozen() -> Iterator[None]:
-    """Exempt the objects of the whole run from garbage collections again, if a test of the module has ended that."""
+    """After a module, call `gc.freeze` if a test of the module has called `gc.unfreeze`."""
     yield
     if not gc.get_freeze_count():
         gc.collect()
@@ -162,8 +163,8 @@ def frozen() -> Iterator[None]:
 def exempt_objects() -> Iterator[None]:
     """Let `gc.unfreeze` do nothing during a module.
 
-    In a run of all tests a collection takes half a second if it looks at the objects of all of them. This is for
-    modules whose tests make many collections, and end the exemption each time.
+    In a run of all tests, a garbage collection that examines the objects of all tests takes half a second. This fixture
+    is for modules whose tests call `gc.unfreeze` and collect garbage many times.
     """
     gc.collect()
     gc.freeze()
@@ -300,10 +301,10 @@ _OWN = ("up", "status", "down", "token", "password")
 
 
 def wait_for(what: Callable[[], Any], *, seconds: float = 60) -> Any:
-    """Call `what` until it returns something true, and return that; after an AssertionError it is called again.
+    """Call `what` until it returns a true value, and return this value. An AssertionError counts as a false value.
 
-    Between two calls at least as much time passes as a call takes, so that waiting does not take what is waited for
-    its CPU time.
+    The pause between two calls is at least as long as a call. So these calls leave enough CPU time to the cluster.
+    Raises AssertionError after `seconds`.
     """
     deadline = time.monotonic() + seconds
     pause = 0.03
@@ -359,7 +360,7 @@ def make_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
 @pytest.fixture(scope="session")
 def cluster(make_shared_cluster: Callable[..., Cluster], tmp_path_factory: pytest.TempPathFactory) -> Cluster:
-    """Return the cluster that most tests share; each uses its own namespaces."""
+    """Return the cluster that most tests share; each test uses namespaces of its own."""
     # Tests of web applications mount directories of the checkout, of pytest and of downloads. By default, pods may not.
     opened = (Path(__file__).resolve().parents[1], tmp_path_factory.getbasetemp(), downloads())
     found = make_shared_cluster("shared", *(f"--host-path={path}" for path in opened))
@@ -367,10 +368,9 @@ def cluster(make_shared_cluster: Callable[..., Cluster], tmp_path_factory: pytes
     return found
 
 
-# The shared cluster, when a test has started it, with what it had then.
+# The shared cluster, after a test has started it, and the result of `_cluster_wide` at that time.
 _shared: list[tuple[Cluster, list[str]]] = []
-# What concerns every namespace of a cluster, and with it the tests of other modules: the API groups, and the objects of
-# these types.
+# Objects of these types, like API groups, affect every namespace, and therefore the tests of other modules.
 _FOR_EVERYBODY = tuple(
     f"admissionregistration.k8s.io/v1/{name}"
     for name in (

@@ -13,7 +13,7 @@ _LINKS = Path("/proc/self/fd")
 
 
 def is_readable(source: int | IO[str] | IO[bytes], seconds: float) -> bool:
-    """Wait until `source` has data or has ended; return False if neither happens.
+    """Wait until `source` has data or has ended; return False after the timeout.
 
     Unlike `select.select` this works for any descriptor, not only for those below 1,024.
 
@@ -27,7 +27,7 @@ def is_readable(source: int | IO[str] | IO[bytes], seconds: float) -> bool:
 
 
 def open_descriptors() -> Counter[str]:
-    """Count the open descriptors of this process by kind or file; empty if there is no /proc."""
+    """Count the open descriptors of this process by kind or file. Return an empty counter if there is no /proc."""
     found: Counter[str] = Counter()
     for entry in os.listdir(_LINKS) if _LINKS.is_dir() else ():
         try:
@@ -41,7 +41,7 @@ def open_descriptors() -> Counter[str]:
 
 
 def left_open(before: Counter[str], allowed: int) -> Counter[str]:
-    """Return the descriptors that were opened after `before` and are still open; empty if they are at most `allowed`.
+    """Return the open descriptors that are not in `before`; nothing if there are at most `allowed`.
 
     A garbage collection runs first, since it may close some.
     """

@@ -1,4 +1,4 @@
-"""Directories for what tests download. All checkouts of a user share them, below $XDG_CACHE_HOME/hatchway-tests."""
+"""Directories for tests' downloads. All checkouts of a user share them, below $XDG_CACHE_HOME/hatchway-tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _UNUSED = 30 * 86400
 
 
 def downloads(name: str = "") -> Path:
-    """Return the directory for downloads of one kind, or the one above them all. It is made if it is missing."""
+    """Return the directory for downloads of one kind; "" for the parent of all. Make it if it is missing."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     found = base / "hatchway-tests" / name
     found.mkdir(parents=True, exist_ok=True)
@@ -25,21 +25,22 @@ def downloads(name: str = "") -> Path:
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Let one test process at a time, of all checkouts, run the block. file: the lock file."""
+    """Hold a lock during a block. Test processes of all checkouts wait for each other. file: the lock file."""
     with file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def installation(name: str, contents: str, install: Callable[[Path], None]) -> Path:
-    """Return a directory with an installation, which is made once for all test processes.
+    """Return a directory with an installation. The installation is made once for all test processes.
 
     Installations of the same name that were not used for 30 days are deleted.
 
     Args:
         name: the name of the installation.
-        contents: what is installed. Another text is another installation.
-        install: fills the empty directory. Its exceptions are raised, and the next call tries again.
+        contents: a text that lists the installed packages. Each text has a directory of its own.
+        install: fills the empty directory. If it raises an exception, this function raises it, too, and the next call
+        calls `install` again.
     """
     base = downloads("installations")
     root = base / f"{name}-{hashlib.sha256(contents.encode()).hexdigest()[:16]}"

@@ -1,6 +1,6 @@
 """A cluster with seeded faults in its exposure, and with safe objects that resemble them.
 
-`FAULTS` and `SAFE` are lists of cases. A case has objects, and a fault also has the expected finding, (object, rule).
+`FAULTS` and `SAFE` are lists of cases. A case has objects. A fault also has the expected finding: an object and a rule.
 The objects of each case are in a separate namespace; nodes, classes and controllers are shared.
 """
 
@@ -95,7 +95,7 @@ def service(
     if node_port:
         entry["nodePort"] = node_port
     if kind == "LoadBalancer":
-        # Because of the class, no controller replaces the recorded addresses.
+        # No controller serves this class, so none replaces the recorded addresses.
         spec.setdefault("loadBalancerClass", "example.com/recorded")
         spec["allocateLoadBalancerNodePorts"] = bool(node_port)
     selector = {} if kind == "ExternalName" else {"selector": {"app": app}}
@@ -442,7 +442,7 @@ SAFE = [
 
 
 def objects(*kinds: str) -> list[Object]:
-    """Return copies of all objects, each in its namespace. kinds: only these kinds; none for all kinds."""
+    """Return copies of all objects, each in its namespace. kinds: return only these kinds; empty for all kinds."""
     spaces = [_object("v1", "Namespace", name, "", labels={}) for name in ("ingress", "gateways")]
     found = [*NODES, *spaces, *SHARED]
     for case in (*FAULTS, *SAFE):

@@ -1,4 +1,4 @@
-"""A live view and a door without a cluster: dictionaries as objects, and a demonstration cluster."""
+"""Fakes of the live view and the door, with dictionaries as objects, and the view of a demonstration cluster."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Scope:
 
 
 class FakeView:
-    """A `portal.model.View`. Other threads than the event loop's must call its methods by `Portal.change`."""
+    """A `portal.model.View`. Threads other than the event loop's must call its methods through `Portal.change`."""
 
     def __init__(self) -> None:
         self.services: dict[Key, Object] = {}
@@ -70,7 +70,7 @@ class FakeView:
                 callback(_KINDS[obj["kind"]], event, obj)
 
     def become(self, state: State | None = None, **scopes: Scope) -> None:
-        """Change the state, or the scopes of some kinds; other kinds are then unlimited."""
+        """Change the state, or the scopes of some kinds; all other kinds become unlimited."""
         self.state = state or self.state
         if scopes:
             self.scopes = {kind: scopes.get(kind, Scope(None)) for kind in ("services", "slices", "pods", "nodes")}
@@ -360,7 +360,7 @@ class Portal:
         return int(self._server.connections)
 
     def drop(self) -> None:
-        """Close every connection, as at the end of a door. Call this by `change`."""
+        """Close every connection, as at the end of a door. Call this through `change`."""
         for connection in list(self._server._context.connections):
             connection.abort()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import socket
 
-# Below the ports that the kernel chooses for others (`ip_local_port_range` begins at 32768): otherwise another process
-# may get the port before the program listens on it.
+# These ports are below those that the kernel chooses for other sockets (`ip_local_port_range` begins at 32768).
+# Otherwise another process may get the port before the program listens on it.
 _PORTS = range(20_000, 32_000)
 _TRIES = 100
 

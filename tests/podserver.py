@@ -1,7 +1,7 @@
-"""An independent API server with a few pods, whose commands run on this machine. It uses `websockets`, and no SPDY.
+"""An API server for tests, with a few pods, whose commands run on this machine. It serves WebSockets, not SPDY.
 
-Its answers were copied from recorded streams of kube-apiserver 1.36 and a kubelet. It serves the tests of the client
-side, and `bench/exec.py`.
+Its answers were copied from recorded streams of kube-apiserver 1.36 and a kubelet. Tests of the client side and
+`bench/exec.py` use it.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ def make_pod(name: str, *containers: str, namespace: str = "default", **more: An
 
 @dataclass
 class PodServer:
-    """The server. objects: path -> JSON. requests: the requests, in order. protocols: the accepted protocols.
+    """The server. objects: path -> JSON. requests: those received, in order. protocols: the accepted subprotocols.
 
-    forbidden: paths that are refused with 403. refused: path -> message of a 403. dropped: paths at which the
-    connection is closed without an answer. cut_after, cut_input_after: bytes of output and of input after which a
-    connection is cut, once; 0 for never.
-    environment: variables of commands, added to this process's.
+    forbidden: paths that are refused with 403. refused: path -> message of the response, a 403. dropped: paths at which
+    the connection is closed without an answer. cut_after, cut_input_after: bytes of output and of input after which one
+    connection is cut; 0 for no cut.
+    environment: variables for commands, in addition to this process's.
     """
 
     directory: Path
@@ -124,7 +124,7 @@ class PodServer:
             self.port = next(iter(server.sockets)).getsockname()[1]
             started.set()
             await stop.wait()
-            # Commands that still run end with their connections.
+            # A command that still runs ends with its connection.
             for connection in list(server.connections):
                 connection.transport.abort()
             server.close()
@@ -237,7 +237,7 @@ class PodServer:
         try:
             code = await self._carry(connection, process, own if tty else -1)
         finally:
-            # After its client has disconnected, a command is killed with all its processes.
+            # If the client has disconnected, the command still runs: kill all its processes.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
@@ -271,7 +271,8 @@ class PodServer:
         while data := await source.read(32768):
             await connection.send(bytes([channel]) + data)
             sent += len(data)
-            # An earlier connection may notice its cut late; it must not use up the cut of a later connection.
+            # A connection that was cut may send more data before it notices. It must not also use up the cut that a
+            # test has set for a later connection.
             if self.cut_after and sent >= self.cut_after and not cut:
                 self.cut_after, cut = 0, True
                 connection.transport.abort()

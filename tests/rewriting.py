@@ -1,7 +1,8 @@
-"""Expected results of rewriting code that reads addresses: one table for the server's and the browser's rewriter.
+"""JavaScript that reads addresses, and the expected rewritten code: one table for both rewriters (server, browser).
 
-H( and G( stand for the function that rewrites addresses, without and with a default; M( and N( for the function for
-`import.meta`, I( and J( for `import()`, C( for code in text; SELF and KEY for the properties, P for the prefix.
+Short forms stand for the inserted code. H( and G(: the function that rewrites addresses, without and with a default. M(
+and N(: the same for `import.meta`. I( and J(: the same for `import()`. C(: the function for code in texts. SELF, KEY:
+two properties. P: the prefix.
 """
 
 from __future__ import annotations
@@ -204,7 +205,7 @@ CASES: list[tuple[str, str]] = [
     ("yield location", "yield G(location)"),
     ("f(a,location,b)", "f(a,G(location),b)"),
     ('x=location.href; y = "location.href"', 'x=G(location).href; y = "location.href"'),
-    # Names after a dot without an object: the search for the object must end.
+    # A dot without an object before it: the search for the object must end.
     (".a/**/.location.href", ".a/**/.location.href"),
     ("// it's location.href\na.href", "// it's location.href\nH(a).href"),
     ("if (/['\"]/.test(a)) b = a / c / location.href", "if (/['\"]/.test(a)) b = a / c / H(location).href"),

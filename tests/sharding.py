@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
 _FAST = "tests/unit/"
-# Each test of this file needs only the application of its parameter, and each application takes long.
+# This file is split into one unit for each application: each test needs only one application, and takes long.
 _APPLICATIONS = "tests/apps/test_apps.py"
-# The units that take a worker more than about 10 seconds. Units that mostly wait are between units that compute.
+# The units that take a worker more than about 10 seconds. Units that mostly wait stand between units that compute.
 LONG = (
     "tests/integration/test_documents.py",
     "tests/apps/test_apps.py[jupyterlab",
@@ -78,7 +78,7 @@ LONG = (
 
 
 def unit_of(nodeid: str) -> str:
-    """Return the unit of a test, which one worker runs: its file, because of fixtures, or its application."""
+    """Return the unit of a test: its file, or its application. One worker runs a whole unit, to share fixtures."""
     path, _, test = nodeid.partition("::")
     if path == _APPLICATIONS:
         # test_it_works[MODE-APPLICATION]
@@ -89,8 +89,8 @@ def unit_of(nodeid: str) -> str:
 def ordered_units(units: Iterable[str]) -> list[str]:
     """Return units in the order in which they run.
 
-    Short units come first, so that most failures are seen early. Then come the longest units: if they were last, one
-    worker would still run for a long time after the others have ended.
+    Unit tests come first, so that most failures are reported early. Then come the units of `LONG`: if they were last,
+    one worker would still run for a long time after the other workers have ended.
     """
     long = {unit: place for place, unit in enumerate(LONG)}
     return sorted(units, key=lambda unit: -1 if unit.startswith(_FAST) else long.get(unit, len(LONG)))

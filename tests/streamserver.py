@@ -1,8 +1,8 @@
 """The streams of an API server and its kubelet, implemented for tests without `hatchway.wire`.
 
-Its SPDY behaves as moby/spdystream: no SETTINGS, no WINDOW_UPDATE, data before the reply are lost, and a stream that
-is not read blocks all others. Its WebSockets are those of the `websockets` library. It dials loopback ports
-and runs commands of this machine.
+SPDY behaves like moby/spdystream: no SETTINGS, no WINDOW_UPDATE, data before the reply are lost, and a stream that is
+not read blocks all other streams. WebSockets come from the `websockets` library. Port-forward connects to loopback
+ports; commands run on this machine.
 """
 
 from __future__ import annotations
@@ -169,11 +169,11 @@ class Spdy:
 class StreamServer:
     """Serves `/portforward`, `/exec` and `/attach` of any pod on a free port of loopback.
 
-    websocket, spdy: whether it accepts these upgrades; others get a 400.
-    protocols: of exec, over WebSocket. exec_spdy: the same over SPDY.
-    output: the number of bytes of commands' output. sizes: the received terminal sizes.
-    refusals: (method, end of the path) -> (status, body), of requests to refuse.
-    resets_end: whether SPDY streams of a command are reset, without an end and an exit status.
+    websocket, spdy: whether the server accepts these upgrades; it answers other requests with 400.
+    protocols: the accepted subprotocols of exec over WebSocket. exec_spdy: those of exec over SPDY.
+    output: the number of bytes that commands have written so far. sizes: the received terminal sizes.
+    refusals: (method, end of the path) of requests to refuse -> (status, body) of the response.
+    resets_end: whether SPDY streams of a command are reset at its end, and no exit status is sent.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class StreamServer:
             writer.transport.abort()
 
     def has_ended(self, kind: str) -> bool:
-        """Return True when this side has ended a stream of a kind."""
+        """Return True if this server has ended a stream. kind: its `streamtype`."""
         streams = [stream for session in self.sessions for stream in session.streams.values()]
         return any(stream.finished and stream.headers["streamtype"] == kind for stream in streams)
 
@@ -308,7 +308,7 @@ class StreamServer:
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
         except OSError as problem:
-            # In containerd's order: first the end of the data, then the error text.
+            # Use containerd's order: first end the data stream, then send the error text.
             await data.write(b"", fin=True)
             await error.write(f"error forwarding port {port} to pod: {problem}".encode())
             await error.write(b"", fin=True)

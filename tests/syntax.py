@@ -12,8 +12,8 @@ from collections.abc import Iterator
 def without_collection() -> Iterator[None]:
     """Disable garbage collection during a block.
 
-    CPython 3.11 raises SystemError while it makes a syntax tree if a finalizer makes one at the same time, which the
-    description of a traceback does (https://github.com/python/cpython/issues/106905).
+    CPython 3.11 raises SystemError if a finalizer makes a syntax tree while another one is being made. Finalizers that
+    format a traceback do this (https://github.com/python/cpython/issues/106905).
     """
     collects = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""Airflow: a single page application with a base address, which gets its token by a redirect with a cookie"""
+"""Airflow: a single page application with a base address in its page; a redirect sets a cookie with the user's token"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Angular in development: a base address in the page, a router that reads it, chunks by import()"""
+"""Angular in development: a base address in the page, a router that reads this address, chunks by import()"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Running:
-    """A started application. url: ends with a slash. work: its directory, which tests and the application share.
+    """A started application. url: ends with a slash. work: its directory; a test may change files in it.
 
     log: returns the last lines of its output.
     """
@@ -39,7 +39,7 @@ class App:
     setup: commands that are run once in {work} before the start, with the same placeholders.
     credentials: user and password for HTTP authentication in the browser.
     extra: whether it is tested only with --all-apps.
-    fails: mode -> why the application cannot work there; the mode "stranger" means all modes behind a kube-apiserver.
+    fails: mode -> why the application cannot work there; the key "stranger" means every mode with --stranger.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Browsersync: a page is loaded again by socket.io when a file changes."""
+"""Browsersync: its page reloads when the server reports a changed file over socket.io."""
 
 from __future__ import annotations
 

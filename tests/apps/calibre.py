@@ -1,4 +1,4 @@
-"""Debian's calibre: a page of one script, which shows books in frames whose content, also scripts, it writes itself."""
+"""Debian's calibre: one script makes the page; it shows books in frames, into which it writes pages and scripts."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def check(page: Page, app: Running) -> None:
     page.locator("#query_submit").click()
     page.locator(".book a").first.click()
     page.locator("#title, h2").get_by_text("letters").first.wait_for()
-    # A script sends the state of this box.
+    # A script sends the state of this checkbox.
     before = page.locator("#have_read_cb").is_checked()
     with page.expect_response(lambda response: "toggleread" in response.url) as toggled:
         page.locator("#have_read_form label, #have_read_cb").first.click()

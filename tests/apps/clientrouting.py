@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 def visit_user_and_return(page: Page, app: Running, *, button: str = "") -> None:
-    """Press the button of the first page, follow its link to /users/ada, go back and forward, and reload there.
+    """Press the button on the first page, follow the link to /users/ada, go back and forward, and reload.
 
-    button: its text after going back, which shows if the page has kept its state; "" for no check.
+    button: the button's expected text after going back, which shows whether the page kept its state; "": no check.
     """
     page.goto(app.url)
     page.get_by_role("heading", name="Home").wait_for()
@@ -34,7 +34,7 @@ def visit_user_and_return(page: Page, app: Running, *, button: str = "") -> None
 
 
 def send_tea(page: Page, app: Running) -> None:
-    """Submit the form of the first page, which the server answers."""
+    """Submit the form on the first page, and wait for the server's answer."""
     page.goto(app.url)
     page.wait_for_load_state("networkidle")
     page.locator("input[name=what]").fill("tea")

@@ -1,4 +1,4 @@
-"""Debian's Cockpit: pages in frames that speak over one WebSocket, whose Origin it checks; its own base path."""
+"""Debian's Cockpit: pages in frames that share one WebSocket, a check of its Origin, a base path of its own."""
 
 from __future__ import annotations
 

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Run a headless Chromium for one application: Playwright drives one at a time, and other tests may follow."""
+    """Run a headless Chromium for one application, because Playwright allows only one browser at a time."""
     with chromium() as running:
         yield running
 
 
 @pytest.fixture(scope="session")
 def app_cluster(request: pytest.FixtureRequest) -> Cluster:
-    """Return the shared cluster, or with --stranger one whose API server behaves as a kube-apiserver."""
+    """Return the shared cluster; with --stranger, a cluster whose API server behaves like kube-apiserver."""
     if request.config.getoption("--stranger"):
         own: Cluster = request.getfixturevalue("make_shared_cluster")("stranger", "--rewrite", "kubernetes")
         return own
@@ -50,7 +50,7 @@ def door(
 
 
 class Starter:
-    """Starts an application when a mode first needs it, and runs it until `stack` is closed."""
+    """Starts an application when a mode first needs it; the application runs until `stack` is closed."""
 
     def __init__(self, app: App, work: Path, stack: contextlib.ExitStack, request: pytest.FixtureRequest) -> None:
         self.app = app
@@ -60,7 +60,7 @@ class Starter:
         start.prepare(app, self._installed, work)
 
     def reach(self, mode: str) -> Running:
-        """Return the running application of a mode. Raises the error of its start."""
+        """Return the application that runs in a mode; start it at the first call. Raises an error if that fails."""
         if mode not in self._running:
             if mode == "direct":
                 self._start_process()
@@ -86,7 +86,7 @@ class Starter:
 
 @pytest.fixture(scope="module")
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
-    """Return the application of the parameter, started."""
+    """Return the starter of the application that the parameter names."""
     app: App = request.param
     with contextlib.ExitStack() as stack:
         yield Starter(app, tmp_path_factory.mktemp(app.name), stack, request)

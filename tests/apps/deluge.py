@@ -1,4 +1,4 @@
-"""Debian's Deluge: a page of ExtJS and JSON-RPC behind a log-in, which gives a cookie with a path."""
+"""Debian's Deluge: a page of ExtJS and JSON-RPC behind a log-in, which sets a cookie with a path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Eleventy: pages of Markdown, whose changed parts come by a WebSocket and are put into the page"""
+"""Eleventy: pages from Markdown; the changed parts of a page arrive over a WebSocket, and a script inserts them"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Flet: an application in Flutter on a canvas, base address in its page, its events by a WebSocket"""
+"""Flet: a Flutter application that draws on a canvas, a base address in its page, events over a WebSocket"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 def check(page: Page, app: Running) -> None:
     page.goto(app.url)
-    # The test cannot read a canvas, but it can read the semantics for screen readers, after switching them on.
+    # The test cannot read a canvas. It switches on the semantics for screen readers, and reads these.
     page.locator("flt-semantics-placeholder").dispatch_event("click")
     page.get_by_text("pressed 0 times").wait_for()
     page.get_by_role("button", name="press").click()

@@ -1,4 +1,4 @@
-"""Debian's Fossil: a log-in, a ticket is written, by forms with tokens; it builds addresses from Host"""
+"""Debian's Fossil: a log-in and a new ticket, by forms with tokens; addresses built from Host"""
 
 from __future__ import annotations
 

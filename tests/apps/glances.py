@@ -1,4 +1,4 @@
-"""Glances: numbers of the machine, asked for by its page every few seconds."""
+"""Glances: measurements of the machine, which its page requests every few seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradio: a form whose answer comes through a queue, over server-sent events. It builds addresses from its Host."""
+"""Gradio: a form whose answer comes through a queue, over server-sent events; addresses built from Host."""
 
 from __future__ import annotations
 

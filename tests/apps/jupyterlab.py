@@ -1,4 +1,4 @@
-"""JupyterLab: a terminal that is typed into, a notebook whose kernel computes; Origin checks, XSRF."""
+"""JupyterLab: input in a terminal, a cell that a notebook's kernel runs; checks of Origin, XSRF tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JupyterLite: JupyterLab without a server, its files kept by a service worker"""
+"""JupyterLite: JupyterLab without a server; a service worker stores its files"""
 
 from __future__ import annotations
 

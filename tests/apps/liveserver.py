@@ -1,4 +1,4 @@
-"""live-server: a page into which it writes a script, whose WebSocket loads it again when a file changes"""
+"""live-server: it adds a script to each page; the script has a WebSocket, and reloads the page when a file changes"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locust: a test is started from its page and its numbers arrive."""
+"""Locust: its page starts a load test, and shows the statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Luigi: a page from templates whose tables are fetched."""
+"""Luigi: a page made from templates, with tables that scripts fetch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MailDev: its page, which asks for mails and for its configuration."""
+"""MailDev: its page requests the mails and its configuration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mitmweb: refuses names that it does not know (DNS rebinding), a token, events by WebSocket."""
+"""mitmweb: unknown host names are refused (because of DNS rebinding), a token, events over a WebSocket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MkDocs: a page that is edited is loaded again, by long polling."""
+"""MkDocs: a page asks by long polling whether its source has changed, and reloads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MLflow: refuses unknown hosts and foreign origins; an experiment is made in its page."""
+"""MLflow: unknown hosts and foreign origins are refused; its page creates an experiment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The classic notebook: its kernel computes."""
+"""The classic notebook: its kernel runs a cell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Debian's Netdata: charts drawn from what scripts ask for every second."""
+"""Debian's Netdata: charts of data that scripts request every second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Node-RED: a flow is imported, deployed and heard in the debug sidebar, which uses the editor's WebSocket."""
+"""Node-RED: a flow is imported and deployed; its message arrives in the debug sidebar over a WebSocket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arize Phoenix: a single page application that asks by GraphQL, with a base path in its page"""
+"""Arize Phoenix: a single page application that sends GraphQL queries, with a base path in its page"""
 
 from __future__ import annotations
 

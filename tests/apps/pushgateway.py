@@ -1,4 +1,4 @@
-"""Debian's Pushgateway, in Go: what was pushed is shown, and deleted by a script."""
+"""Debian's Pushgateway, in Go: its page shows a pushed metric, and a script deletes it."""
 
 from __future__ import annotations
 

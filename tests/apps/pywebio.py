@@ -1,4 +1,4 @@
-"""PyWebIO: questions in a page that is fed by a WebSocket"""
+"""PyWebIO: a page with questions, which arrive over a WebSocket"""
 
 from __future__ import annotations
 

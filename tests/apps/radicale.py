@@ -1,4 +1,4 @@
-"""Radicale: its page speaks WebDAV to the server, with a password in a header field that a script makes."""
+"""Radicale: its page speaks WebDAV to the server; a script puts the password into a header field."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""REMI: a page whose every event goes over a WebSocket that it opens by its own address, behind a password"""
+"""REMI: a page behind a password; events go over a WebSocket, which the page opens at its own address"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""reveal-md: slides made of Markdown, the fragment of the address is the current slide"""
+"""reveal-md: slides made from Markdown; the URL's fragment names the current slide"""
 
 from __future__ import annotations
 

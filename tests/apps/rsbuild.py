@@ -1,4 +1,4 @@
-"""Rsbuild: modules of Rspack; a changed one arrives by its WebSocket and replaces the old one"""
+"""Rsbuild: modules of Rspack; a changed module arrives over a WebSocket and replaces the old module"""
 
 from __future__ import annotations
 

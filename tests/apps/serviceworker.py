@@ -1,4 +1,4 @@
-"""A page with a service worker: it answers a fetch by itself, and the page comes up without the server."""
+"""A service worker answers a fetch by itself, and serves its page while the browser is offline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shell In A Box: a terminal over long requests, whose page asks for its own address"""
+"""Shell In A Box: a terminal, over long requests to its page's own address"""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def _fill(text: str, values: dict[str, object]) -> str:
 
 
 def environment(app: App, installed: Installed, work: Path, bind: str, port: int) -> dict[str, str]:
-    """Return the environment of a process; it has little of this machine's, so that it is the same in a pod."""
+    """Return the environment of a process, with few of this machine's variables, so that a pod has nearly the same."""
     filled = fill(tuple(app.env.values()), installed, work, bind, port)
     path = f"{installed.venv}/bin:{installed.node or '/usr/bin'}:/usr/local/bin:/usr/bin:/bin"
     return {"PATH": path, "HOME": str(work), "LANG": "C.UTF-8", **dict(zip(app.env, filled, strict=True))}

@@ -1,7 +1,7 @@
-"""A TLS relay that hides from the door and the embedded API server that the other one is Hatchway's.
+"""A TLS relay between the door and the embedded API server, which hides that both are parts of Hatchway.
 
-It replaces Hatchway's header fields. With `--rewrite kubernetes`, the server behaves as a kube-apiserver: it changes
-HTML and Location, accepts seven methods, does not forward `Authorization` and the query of an upgrade.
+The relay renames Hatchway's header fields. With `--rewrite kubernetes`, the API server behaves like kube-apiserver: it
+changes HTML and Location, accepts seven methods, does not forward `Authorization` and the query of an upgrade.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 from tests.conformance.tls import self_signed
 from tests.conftest import Cluster
 
-# Replaced names: of header fields, and in the version. The lengths are equal, so that no body's length changes.
+# Replaced names, in header fields and in the version. The lengths are equal, so that no body's length changes.
 _OWN = {b"x-hatchway-": b"x-nobody-s-", b"+hatchway.": b"+nobody-s."}
 _LONGEST = max(map(len, _OWN))
-# Seconds for which bytes that may be the beginning of a name are held.
+# How long bytes that may be the beginning of a name are held, in seconds.
 _PATIENCE = 0.05
 
 
@@ -46,7 +46,8 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     with contextlib.suppress(OSError):
         while True:
             try:
-                # Held bytes may also be the end of a message whose reader waits for it, so they are sent after a time.
+                # The held bytes may instead be the end of a message. Its reader waits for them, so send them after a
+                # time.
                 async with asyncio.timeout(_PATIENCE if held else None):
                     data = await reader.read(65536)
             except TimeoutError:

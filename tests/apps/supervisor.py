@@ -1,4 +1,4 @@
-"""Supervisor: actions by link, answered with redirects to addresses that it builds from Host."""
+"""Supervisor: links start actions; the answers are redirects to addresses built from Host."""
 
 from __future__ import annotations
 

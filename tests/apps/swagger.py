@@ -1,4 +1,4 @@
-"""FastAPI with Swagger UI: an operation is tried out from its page, which finds the server by itself."""
+"""FastAPI with Swagger UI: its page calls an operation of the API, at the address from which the page came."""
 
 from __future__ import annotations
 

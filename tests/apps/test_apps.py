@@ -41,7 +41,7 @@ def test_it_works(running: Starter, mode: str, browser: Browser, request: pytest
     reached = running.reach(mode)
     more = {}
     if app.credentials:
-        # Playwright then sends credentials only after a challenge, as browsers do.
+        # With "unauthorized", Playwright sends credentials only after a challenge, as browsers do.
         user, password = app.credentials
         more["http_credentials"] = {"username": user, "password": password, "send": "unauthorized"}
     context = browser.new_context(viewport={"width": 1280, "height": 900}, **more)

@@ -1,4 +1,4 @@
-"""Trac: a page of its wiki is edited by a form with a token in it and a cookie; redirects to its Host"""
+"""Trac: a wiki page is edited by a form with a token, which a cookie holds, too; redirects to the request's Host"""
 
 from __future__ import annotations
 

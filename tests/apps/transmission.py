@@ -1,4 +1,4 @@
-"""Debian's Transmission: a session id that its page learns from a refusal (409), and a check of the Host."""
+"""Debian's Transmission: a session id, which its page gets from an error response (409), and a check of Host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Vite's development server: absolute module imports, and a file that is edited changes the page without a reload."""
+"""Vite's development server: absolute module imports; an edited file changes the page without a reload."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check(page: Page, app: Running) -> None:
     assert page.evaluate("getComputedStyle(document.querySelector('h1')).color") == "rgb(1, 2, 3)"
     page.locator("img").evaluate("image => image.decode()")
     page.evaluate("window.kept = 'not reloaded'")
-    # A change before the client's WebSocket is open has no effect, and the page does not show when it is open.
+    # A change before the client's WebSocket is open has no effect. The page does not show when the WebSocket is open.
     seen = page.get_by_text("second", exact=True)
     for edit in range(40):
         message.write_text(f'export default "second"; // {edit}\n')

@@ -1,4 +1,4 @@
-"""WeTTY: a shell in the browser, typed into over socket.io below its own path"""
+"""WeTTY: input in a shell in the browser, over socket.io below a path of its own"""
 
 from __future__ import annotations
 

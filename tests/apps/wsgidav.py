@@ -1,4 +1,4 @@
-"""A WebDAV share behind HTTP basic authentication: a browser is asked for a password; PROPFIND, PUT and MOVE."""
+"""A WebDAV share behind HTTP basic authentication: the browser has to send a password; PROPFIND, PUT and MOVE."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Recorded:
     tokens: dict[str, str]
 
     async def send(self, recording: replay.Recording) -> replay.Answer:
-        """Send a recording with this server's token for alice, and with an address outside of this server's range."""
+        """Send a recorded request to this server, with this server's token for alice."""
         recording, ours = dict(recording), {"alice-token": self.tokens["alice"], "10.96.77.77": "10.97.77.77"}
         for theirs, here in ours.items():
             if recording["body"] is not None:
@@ -56,7 +56,7 @@ class Recorded:
                 del event
 
     async def settle(self) -> None:
-        """Wait, at most 10 s, until controllers have caught up: no writes for a moment."""
+        """Wait, at most 10 s, until controllers have finished: until no write was made for 0.1 s."""
         store = self.server.api.store
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(10):
@@ -65,7 +65,7 @@ class Recorded:
 
 
 async def _run_controllers(server: ApiServer, config: ControllerConfig) -> None:
-    """Run all controllers except those for nodes and load balancers, which do not exist here."""
+    """Run all controllers except those for nodes and load balancers, which this cluster does not have."""
     client = server.client
     context = ControllerContext(client, config, lambda component: EventRecorder(client, component))
     absent = (Scheduler, NodeLifecycleController, LoadBalancerController)

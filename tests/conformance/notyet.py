@@ -1,13 +1,13 @@
-"""Recordings of `whole.jsonl` whose responses Hatchway does not give yet, each with what is missing.
+"""Recordings of `whole.jsonl` that Hatchway does not answer as recorded yet, each with the missing part.
 
-If a listed response is correct, the test fails until its line is removed, so this list only shrinks. Differences on
-purpose are in `deliberate.py`.
+If Hatchway answers a listed recording correctly, the test fails until the recording is removed from the list. So the
+list only shrinks. Differences on purpose are in `deliberate.py`.
 """
 
 from __future__ import annotations
 
 _MISSING = {
-    # The recorded namespace had one more ConfigMap than the recorded requests create.
+    # The recorded namespace had a ConfigMap that none of the recorded requests creates.
     "not there yet: a ConfigMap that the recordings do not explain": "183 184 187",
 }
 NOT_YET = {number: reason for reason, numbers in _MISSING.items() for number in numbers.split()}

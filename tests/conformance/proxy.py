@@ -20,7 +20,7 @@ def _prepared(recording: Recording) -> Recording:
     found = {**recording, "headers": {"Host": _HOST, **(recording.get("headers") or {})}}
     response = found["response"]
     if response["status"] == 100:
-        # The recorder took "100 Continue" for the response, and the real response for its body.
+        # The recorder took "100 Continue" for the response, and took the real response for the body of "100 Continue".
         head, _, body = response["body"].partition("\r\n\r\n")
         first, *lines = head.split("\r\n")
         fields = [line.partition(": ") for line in lines]

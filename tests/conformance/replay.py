@@ -52,7 +52,7 @@ async def send(
     tokens: Mapping[str, str] | None = None,
     address: str = "127.0.0.1",
 ) -> Answer:
-    """Send a recording on a new connection. real: mask -> its real value. tokens: bearer tokens of the users."""
+    """Send a recorded request on a new connection. real: mask -> its real value. tokens: user -> bearer token."""
     given = {key: _unmask(value, real) for key, value in (recording.get("headers") or {}).items() if value is not None}
     headers = {"Host": "127.0.0.1:6443", "User-Agent": "record/1", "Accept": "*/*"}
     headers["Connection"] = "Upgrade" if recording.get("ws") else "close"
@@ -158,7 +158,7 @@ def differences(wanted: Recording, answer: Answer) -> list[str]:
 
 
 def _meets(wanted: Any, got: Any) -> bool:
-    """Return True if a text is the expected one; a final "..." matches any end."""
+    """Return True if a text is the expected one; "..." at the end of the expected text matches any end."""
     if isinstance(wanted, str) and wanted.endswith("...") and isinstance(got, str):
         return got.startswith(wanted[:-3])
     return bool(wanted == got)

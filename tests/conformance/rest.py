@@ -14,8 +14,9 @@ from tests.conformance.replay import Answer
 
 Recording = dict[str, Any]
 Changes = dict[str, Any]
-# id -> (reason, changes of the object). Changes: path of a field -> value; None removes the field from both; `code`
-# also changes the status; "body": None compares only the status; "headers": None ignores header fields.
+# id -> (reason, changes of the object). Changes: path of a field -> expected value; None removes the field from both
+# objects; `code` also changes the expected HTTP status; "body": None compares only the HTTP status; "headers": None
+# ignores header fields.
 Deliberate = Mapping[str, tuple[str, Changes]]
 
 # The compared header fields: those that describe the response itself.
@@ -56,7 +57,7 @@ def _text(value: str) -> str:
 
 
 def _owned_by_clients(entries: list[Any]) -> list[Any]:
-    """Return managed fields without those of controllers, which may write at other times than in the recording."""
+    """Return managed fields without those of controllers, which may write earlier or later than in the recording."""
     kept = [one for one in entries if one["manager"] not in _CONTROLLERS]
     return sorted(({key: value for key, value in one.items() if key != "time"} for one in kept), key=str)
 
@@ -193,7 +194,7 @@ def _compare_tables(head: str, wanted: Any, got: Any) -> list[str]:
 
 
 def _compare_discovery(head: str, wanted: Any, got: Any) -> list[str]:
-    """Return differences of discovery. Served types must be described as recorded; types may be missing."""
+    """Return differences in discovery. Each served type must be described as recorded; types may be missing."""
     key = "groups" if wanted["kind"] == "APIGroupList" else "resources"
     there = {one["name"]: one for one in wanted[key]}
     found = []
@@ -209,7 +210,7 @@ def _compare_discovery(head: str, wanted: Any, got: Any) -> list[str]:
 
 
 def _compare_aggregated(head: str, wanted: Any, got: Any) -> list[str]:
-    """Return differences of aggregated discovery, also in the order of groups."""
+    """Return differences in aggregated discovery, including the order of groups."""
 
     def resources(document: Any) -> dict[tuple[str, str, str], Any]:
         return {

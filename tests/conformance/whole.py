@@ -2,8 +2,8 @@
 
     python -m tests.conformance.whole [ID ...]
 
-prints one JSON line for each difference that is in no list (with IDs: for each of these): id, request, expected and
-actual response.
+prints one JSON line for each response that differs and is in no list of `deliberate.py` and `notyet.py`, or, with IDs,
+for each of these recordings: id, request, expected and actual response.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def outcomes(made: Recorded) -> AsyncIterator[Outcome]:
         answer = await made.send(recording)
         found = compare(recording, answer, {**WHOLE_DELIBERATE, **TIMING})
         if found and recording["method"] == "GET" and recording["id"] not in NOT_YET:
-            # Reads are repeated until the controllers have caught up.
+            # Repeat reads until the controllers have finished.
             for _ in range(100 if recording.get("wait") else 10):
                 await asyncio.sleep(0.05)
                 answer = await made.send(recording)

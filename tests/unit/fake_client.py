@@ -1,7 +1,7 @@
-"""A small API server in memory, behind `kube.api.Client`: enough of its behaviour for tests of controllers.
+"""A small API server in memory, used as a `kube.api.Client`. It behaves closely enough for tests of controllers.
 
 It checks what controllers rely on (uniqueness, resourceVersion and uid preconditions, finalizers, graceful deletion of
-pods, subresources). Watches deliver after a turn of the event loop, so that caches lag behind.
+pods, subresources). Watches deliver events after a turn of the event loop, so that caches are not up to date at once.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class FakeClient:
                 queue.put_nowait(WatchEvent(kind, copied(obj)))
 
     async def settle(self, quiet: Iterable[Callable[[], bool]] = (), seconds: float = 60) -> None:
-        """Wait until all events are delivered and all of `quiet` are true, for some turns of the event loop in a row."""
+        """Wait until all events are delivered and each function in `quiet` returns true, for some turns of the loop."""
         calm = 0
         until = time.monotonic() + seconds
         while time.monotonic() < until:
@@ -194,7 +194,8 @@ class FakeClient:
                 return
         raise AssertionError("it does not settle")
 
-    # --- inside ------------------------------------------------------------------------------------------------
+    # --- private methods
+    # ------------------------------------------------------------------------------------------------
 
     async def _arrive(self, verb: str, resource: str, obj: Object | None) -> None:
         await asyncio.sleep(0)

@@ -11,13 +11,13 @@ from tests.syntax import syntax_tree
 
 _ROOT = Path(__file__).parents[2]
 _SOURCES = _ROOT / "src/hatchway"
-# Names of classes that are the same idea in several rooms. The program of a relay pod imports nothing of the others.
+# Names that several classes may share. The program of a relay pod repeats names, because it may not import other rooms.
 _SHARED = {"Datagrams", "DialError", "End", "Flow"}
 _NAMED = re.findall(r"[\w./-]*\w\.py\b", (_ROOT / "docs/architecture.md").read_text())
 
 
 def test_every_source_file_is_named() -> None:
-    """Several rooms have files with the same name. Each must be named, so there are as many names as files."""
+    """Files in different rooms may have the same name. The page must name it once for each of these files."""
     names = Counter(name.rpartition("/")[2] for name in _NAMED)
     files = Counter(path.name for path in _SOURCES.rglob("*.py") if not path.name.startswith("__"))
     assert {name: count for name, count in files.items() if names[name] < count} == {}
@@ -31,7 +31,7 @@ def test_every_named_file_exists() -> None:
 
 
 def test_no_two_classes_share_a_name() -> None:
-    """A name with an underscore counts as the same name: a reader who searches for it finds both."""
+    """An underscore before a name does not make it different, because a search for one finds the other, too."""
     places = defaultdict(list)
     for path in _SOURCES.rglob("*.py"):
         for node in ast.walk(syntax_tree(path.read_text())):
@@ -41,7 +41,7 @@ def test_no_two_classes_share_a_name() -> None:
 
 
 def test_only_one_test_file_makes_syntax_trees_itself() -> None:
-    """It makes syntax trees safely: see `tests/syntax.py`."""
+    """`tests/syntax.py` explains why other files may not call `ast.parse`."""
     tests = (_ROOT / "tests").rglob("*.py")
     assert [path.name for path in tests if re.search(r"\bast\.parse\(|\bPyCF_ONLY_AST\b", path.read_text())] == [
         "syntax.py"

@@ -1,4 +1,4 @@
-"""When the loop is kept awake for the next message, and when it is left to sleep."""
+"""Busy polling: the loop stays awake for the next message if messages follow each other quickly."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
 
 
 def after(loop: Loop, poll: BusyPoll, *microseconds: float) -> None:
-    """Messages, each so long after the one before; the loop turns after each."""
+    """Receive messages at these intervals, and run one turn of the loop after each message."""
     for pause in microseconds:
         loop.now += pause * 1e-6
         seen(poll)
@@ -48,7 +48,7 @@ def after(loop: Loop, poll: BusyPoll, *microseconds: float) -> None:
 
 
 def seen(poll: BusyPoll) -> None:
-    """As a message tells it (`proxy/splice.py`)."""
+    """Do what `proxy/splice.py` does when it receives a message."""
     poll.new += 1
     if not poll.awake:
         poll.begin()
@@ -58,12 +58,12 @@ def make(loop: Loop) -> BusyPoll:
     return BusyPoll(cast(asyncio.AbstractEventLoop, loop))
 
 
-def test_messages_that_follow_each_other_slowly_cost_nothing(loop: Loop) -> None:
+def test_slow_messages_do_not_keep_the_loop_awake(loop: Loop) -> None:
     after(loop, make(loop), 0, 60, 1000, 51)
     assert not loop.soon
 
 
-def test_it_stays_awake_while_they_come_quickly_and_goes_to_sleep_after_the_last(loop: Loop) -> None:
+def test_quick_messages_keep_the_loop_awake_until_a_pause(loop: Loop) -> None:
     poll = make(loop)
     after(loop, poll, 0, 30, 30, 40)
     assert loop.soon
@@ -76,7 +76,7 @@ def test_it_stays_awake_while_they_come_quickly_and_goes_to_sleep_after_the_last
     assert not loop.soon
 
 
-def test_a_turn_that_brings_several_ends_it_for_a_while(loop: Loop) -> None:
+def test_several_messages_in_one_turn_end_busy_polling_for_a_while(loop: Loop) -> None:
     poll = make(loop)
     after(loop, poll, 0, 10)
     assert loop.soon

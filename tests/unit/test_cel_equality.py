@@ -36,7 +36,7 @@ def _unlimited() -> Evaluation:
 TRUE_KEYS = [
     "dyn({true: 'a'})[dyn(true)] == 'a'",
     "{dyn(1): 'a'} == {dyn(1u): 'a'}",
-    # An int key finds no double key, but a double finds an int key.
+    # A look-up by an int does not find a double key, but a look-up by a double finds an int key.
     "{dyn(1.0): 'a'} == {dyn(1): 'a'}",
     "{dyn(true): 1, dyn(1): 2}.size() == 2",
     "{dyn(true): 1, dyn(1): 2}[dyn(true)] == 1 && {dyn(true): 1, dyn(1): 2}[dyn(1)] == 2",
@@ -99,7 +99,7 @@ FALSE_KEYS = [
     "dyn(1) in {18446744073709551615u: 1}",
     "dyn(18446744073709551615u) in {-1: 1}",
     "dyn(1e300) in {1: 1} || dyn(double('Infinity')) in {1: 1}",
-    # Values without fields have no field.
+    # Values of types without fields have no fields.
     "has(any.one.foo) || has(any['null'].foo) || has(any.text.foo) || has(dyn(duration('1s')).foo)",
     "any.yes.?a.hasValue() || any.yes[?'a'].hasValue() || any['null'].?foo.hasValue() || any.text[?0].hasValue()",
 ]
@@ -143,7 +143,7 @@ FALSE_VALUES = [
     "optional.of(dyn(1)) == optional.of(dyn(true))",
     "sets.contains([dyn(1)], [dyn(true)]) || sets.intersects([dyn(false)], [dyn(0)])",
     "sets.equivalent([dyn(1), dyn(true)], [dyn(1)]) || sets.intersects([dyn(b'a')], [dyn('a')])",
-    # The left side is not evaluated: nothing is in an empty list.
+    # The left side is not evaluated, because the list is empty.
     "1 / 0 in []",
 ]
 
@@ -208,7 +208,7 @@ def test_false_comparisons(text: str) -> None:
         ("'%s'.format([{null: 1}])", "error during formatting: no formatting function for map key of type null_type"),
         ("[dyn(2), dyn(true)].sort()", "list elements must have the same type"),
         ("dyn('a') in dyn('abc')", "no such overload"),
-        # cel-go crashes with bytes as keys, and finds no entry of a list or map that is a key.
+        # cel-go crashes if a key is of type bytes, and cannot find entries whose key is a list or a map.
         ("{b'a': 1}", "unsupported key type"),
         ("{[1]: 1}", "unsupported key type"),
     ],
@@ -229,7 +229,7 @@ def test_errors(text: str, message: str) -> None:
         ("{dyn(1): 'i', dyn(1u): 'u'}.size()", 1),
     ],
 )
-def test_a_search_in_constants_costs_as_in_cel_go(text: str, cost: int) -> None:
+def test_the_cost_of_a_search_in_constants_is_that_of_cel_go(text: str, cost: int) -> None:
     assert evaluate(text).cost == cost
 
 
@@ -244,7 +244,7 @@ SCALARS = (
 
 
 @given(st.lists(st.tuples(SCALARS, st.integers())))
-def test_a_map_has_one_entry_for_each_type_and_value_and_gives_its_keys_back(pairs: list[tuple[Any, int]]) -> None:
+def test_a_map_has_one_entry_for_each_type_and_value_of_a_key(pairs: list[tuple[Any, int]]) -> None:
     found: dict[Any, Any] = {}
     expected: list[list[Any]] = []
     for key, value in pairs:
@@ -264,13 +264,13 @@ def test_a_map_has_one_entry_for_each_type_and_value_and_gives_its_keys_back(pai
 def test_a_key_finds_an_entry_only_if_they_are_equal(first: Any, second: Any) -> None:
     found: dict[Any, Any] = {}
     put(found, second, "value")
-    # A double that is a key is found only by doubles.
+    # Only a look-up by a double finds a key of type double.
     is_found = equal(first, second, _unlimited()) and (type(first) is type(second) or not isinstance(second, float))
     assert (find(found, first) is not MISSING) is is_found
 
 
 @given(SCALARS, st.lists(SCALARS.filter(lambda one: one is not None)))
-def test_a_value_is_a_member_of_constants_if_it_is_equal_to_one(value: Any, values: list[Any]) -> None:
+def test_a_value_is_a_member_if_it_is_equal_to_one_of_the_constants(value: Any, values: list[Any]) -> None:
     members = constant_members(values)
     assert members is not None
     assert is_member(members, value) is any(equal(value, one, _unlimited()) for one in values)

@@ -1,4 +1,4 @@
-"""Expressions of CEL: values, messages of errors, costs and limits, as cel-go and Kubernetes' libraries have them."""
+"""Expressions of CEL: values, error messages, costs and limits agree with cel-go and Kubernetes' libraries."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_true_expressions(text: str) -> None:
         ("'" + "x" * 100_000 + "'", "expression code point size exceeds limit: size: 100002, limit 100000"),
     ],
 )
-def test_errors_of_compiling(text: str, message: str) -> None:
+def test_errors_of_compilation(text: str, message: str) -> None:
     with pytest.raises(ExpressionIssues) as found:
         compile_expression(text, ENVIRONMENT)
     assert message in str(found.value)
@@ -173,7 +173,7 @@ def test_errors_of_compiling(text: str, message: str) -> None:
         ("[1].filter(x, x > 1).max() == 1", "max called on empty list"),
     ],
 )
-def test_errors_of_evaluating(text: str, message: str) -> None:
+def test_errors_of_evaluation(text: str, message: str) -> None:
     assert message in str(evaluate(text).error)
 
 
@@ -261,7 +261,7 @@ PIECES = st.sampled_from(
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(PIECES, max_size=12).map("".join) | st.text(max_size=20))
-def test_any_text_is_compiled_or_refused_with_a_place(text: str) -> None:
+def test_any_text_is_compiled_or_refused_with_a_position(text: str) -> None:
     try:
         compile_expression(text, ENVIRONMENT)
     except ExpressionIssues as issues:
@@ -275,7 +275,7 @@ def test_escaped_strings_have_the_value_that_was_escaped(text: str) -> None:
     assert value_of(f"'{escaped}'") == text
 
 
-def test_the_api_server_starts_without_the_code_of_expressions() -> None:
+def test_the_api_server_starts_without_importing_the_code_for_expressions() -> None:
     listing = "import sys, hatchway.cluster.apiserver; print(*(one for one in sys.modules if '.api.cel.' in one))"
     found = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True, timeout=120)
     assert found.stdout.split() == []

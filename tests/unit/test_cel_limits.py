@@ -43,7 +43,7 @@ ENVIRONMENT = CelEnvironment(kubernetes_functions(), TYPES, {}, has_bindings=Tru
 
 
 def evaluate(text: str, *, deadline: float = 0.0) -> Outcome:
-    """Evaluate an expression. Without a deadline, no processor time is left, so only small values can be read."""
+    """Evaluate an expression. With the deadline 0, no processor time is left, so only small values can be read."""
     return compile_expression(text, ENVIRONMENT).program.evaluate(VARIABLES, 100_000_000, deadline)
 
 
@@ -66,7 +66,7 @@ def bound(steps: int) -> str:
     return text
 
 
-# Replaced in each expression: V and W are equal values that share no part.
+# V and W are replaced by two equal values that share no part.
 READING = [
     "V == W",
     "V != W",
@@ -142,7 +142,7 @@ def test_a_function_checks_the_processor_time_before_its_cost_is_known(name: str
         found.call(Evaluation({}, 0, 100_000_000, 0.0), *args)
 
 
-def test_a_list_that_costs_too_much_is_not_made() -> None:
+def test_a_list_that_is_too_expensive_is_not_made() -> None:
     (found,) = kubernetes_functions()["lists.range"]
     assert found.call(Evaluation({}, 0, 1000, math.inf), 1000) == list(range(1000))
     with pytest.raises(CostExceeded):

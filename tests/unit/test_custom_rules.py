@@ -1,4 +1,4 @@
-"""Rules of custom types (x-kubernetes-validations): what definitions may have, and which objects they refuse."""
+"""Rules of custom types (x-kubernetes-validations): valid and invalid definitions, and objects that they refuse."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def ruled(spec: Json, *rules: Json) -> Json:
 
 
 def tree(schema: Json) -> RuleTree:
-    # The page's examples have no limits on what they read; their cost is that of other tests.
+    # The page's examples have no limits of sizes, so their estimated cost is too high. Other tests check the cost.
     causes = schema_errors(schema, "schema", has_status=False)
     assert [one for one in causes if "exceed" not in one.message] == []
     found = compile_rules(parse_schema(schema), is_whole=True)
@@ -49,7 +49,7 @@ def errors(schema: Json, spec: Json, old: Json = None) -> list[str]:
     return [f"{one.field}: {one.message}" for one in found]
 
 
-# The examples of Kubernetes' page about validation rules: schema, rule, a value that keeps it, and one that does not.
+# The examples of Kubernetes' page about validation rules: schema, rule, a valid value, and an invalid value.
 DATE = {"type": "string", "format": "date-time"}
 NAMED_LIST = a_list(an_object(name=short(), value=short()))
 SET = a_list(short(), **{"x-kubernetes-list-type": "set"})
@@ -130,7 +130,7 @@ def test_examples_of_the_documentation(spec: Json, rule: str, good: Json, bad: J
     assert found.startswith("spec: Invalid value") and found.endswith(f": failed rule: {rule}")
 
 
-def test_the_root_of_an_object_has_its_name() -> None:
+def test_rules_of_the_root_can_read_the_name() -> None:
     schema = {**an_object(prefix=short()), "x-kubernetes-validations": [
         {"rule": "self.metadata.name.startsWith(self.prefix)", "message": "wrong prefix"}]}  # fmt: skip
     found = tree(schema)
@@ -153,7 +153,7 @@ def test_messages_reasons_and_fields() -> None:
     assert errors(schema, {"size": 3, "most": 2}) == ["spec.size: Forbidden: size is 3, at most 2"]
 
 
-def test_a_message_that_cannot_be_made_is_replaced_by_the_plain_one() -> None:
+def test_if_a_message_expression_fails_the_fixed_message_is_used() -> None:
     rule = {"rule": "self.size < 1", "message": "plain", "messageExpression": "string(1 / (self.size - self.size))"}
     assert errors(ruled(an_object(size=INTEGER), rule), {"size": 3}) == ["spec: Invalid value: plain"]
 
@@ -172,7 +172,7 @@ def test_optional_old_values_run_on_creation_too() -> None:
     assert errors(schema, "second", "first") == []
 
 
-def test_items_of_keyed_lists_are_compared_with_their_former_selves() -> None:
+def test_items_of_keyed_lists_are_compared_with_the_old_items_of_their_keys() -> None:
     item = {**an_object(k=short(), v=INTEGER), "required": ["k"], "x-kubernetes-validations": [
         {"rule": "self.v >= oldSelf.v", "message": "never falls"}]}  # fmt: skip
     items = a_list(item, **{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"]})
@@ -183,7 +183,7 @@ def test_items_of_keyed_lists_are_compared_with_their_former_selves() -> None:
     ]
 
 
-def test_what_was_wrong_before_and_has_not_changed_only_warns() -> None:
+def test_unchanged_invalid_values_only_cause_warnings() -> None:
     part = {**an_object(size=INTEGER), "x-kubernetes-validations": [{"rule": "self.size < 3", "message": "small"}]}
     found = tree(an_object(spec=an_object(part=part, other=INTEGER)))
     old = {"spec": {"part": {"size": 5}, "other": 1}}
@@ -195,7 +195,7 @@ def test_what_was_wrong_before_and_has_not_changed_only_warns() -> None:
     assert [one.message for one in causes] == ["Invalid value: small"] and warnings == []
 
 
-def test_items_of_an_unchanged_list_only_warn() -> None:
+def test_items_of_an_unchanged_list_only_cause_warnings() -> None:
     item = {**INTEGER, "x-kubernetes-validations": [{"rule": "self < 3", "message": "small"}]}
     found = tree(an_object(spec=an_object(sizes=a_list(item), other=INTEGER)))
     old = {"spec": {"sizes": [5], "other": 1}}
@@ -212,7 +212,7 @@ def test_errors_of_evaluation_name_the_rule() -> None:
     ]
 
 
-def test_an_object_that_costs_too_much_ends_its_rules() -> None:
+def test_rules_end_when_an_object_costs_too_much() -> None:
     rule = "self.all(x, self.all(y, self.all(z, x + y + z >= 0)))"
     found = compile_rules(parse_schema(ruled(a_list(INTEGER), {"rule": rule, "message": "sums"})), is_whole=True)
     assert found is not None
@@ -243,13 +243,13 @@ def test_an_object_that_costs_too_much_ends_its_rules() -> None:
         ({"rule": "self.free.contains(self.free)"}, "rule", "estimated rule cost exceeds budget by factor of"),
     ],
 )
-def test_wrong_rules(rule: Json, field: str, message: str) -> None:
+def test_invalid_rules(rule: Json, field: str, message: str) -> None:
     found = schema_errors(ruled(an_object(size=INTEGER, free=STRING), rule), "s", has_status=False)
     assert found[0].field == f"s.properties[spec].x-kubernetes-validations[0].{field}"
     assert message in found[0].message
 
 
-def test_old_values_are_refused_where_they_cannot_be_found() -> None:
+def test_old_self_is_refused_in_lists_without_keys() -> None:
     item = {**INTEGER, "x-kubernetes-validations": [{"rule": "self == oldSelf"}]}
     (found,) = schema_errors(an_object(spec=a_list(item)), "s", has_status=False)
     assert found.message == (

@@ -1,4 +1,4 @@
-"""Everything that the documents name exists: files, sections, commands and their options."""
+"""Files, sections, commands and options that the documents name exist."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
 _COMMAND = re.compile(r"\bhatchway ([a-z]+)((?: [^`|;&()\n#]*)?)")
-# Options of other programs that the documents name on their own.
+# Options of other programs that the documents name without the program.
 _OTHERS_OPTIONS = {
     "--cpu",
     "--cpu-percent",
@@ -70,14 +70,14 @@ def commands_in(text: str) -> Iterator[tuple[str, list[str]]]:
                 words = shlex.split(rest)
             except ValueError:
                 words = rest.split()
-            # What follows belongs to another command.
+            # The words after it belong to another command.
             for stop in ("--", "--exec"):
                 words = words[: words.index(stop) + 1] if stop in words else words
             command = app.get_command(click.Context(app), name)
             if isinstance(command, click.Group) and words and not words[0].startswith("-"):
                 name = f"{name} {words[0]}"
             options = [word.partition("=")[0] for word in words if re.match(r"--?[a-zA-Z]", word)]
-            # `-it` is two of them.
+            # `-it` stands for two options.
             yield name, [one for option in options for one in _apart(option)]
 
 
@@ -91,7 +91,7 @@ def options_of(command: click.Command) -> set[str]:
 
 
 @pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(document: Path) -> None:
+def test_links_have_a_target(document: Path) -> None:
     broken = []
     for link in _LINK.findall(_FENCED.sub("", document.read_text())):
         if re.match(r"[a-z]+:", link):
@@ -148,9 +148,9 @@ def test_every_command_is_named_in_the_readme() -> None:
 
 
 @pytest.mark.parametrize("document", _DOCUMENTS, ids=lambda path: path.name)
-def test_options_that_stand_alone_exist(document: Path, pytestconfig: pytest.Config) -> None:
+def test_options_named_without_a_command_exist(document: Path, pytestconfig: pytest.Config) -> None:
     known = {name for command in _commands() for name in options_of(command)}
-    # Those of the pytest plugin, and of pytest-xdist.
+    # Options of the pytest plugin and of pytest-xdist.
     known |= {f"--{name.replace('_', '-')}" for name in vars(pytestconfig.option) if name.startswith("hatchway_")}
     known |= {"--dist"}
     text = _FENCED.sub("", document.read_text()).replace("\n", " ")
@@ -162,17 +162,18 @@ def _commands() -> list[click.Command]:
     return [context.command for _, context in leaf_commands(app, click.Context(app))]
 
 
-def test_messages_of_the_troubleshooting_page_are_printed_somewhere() -> None:
+def test_messages_of_the_troubleshooting_page_are_in_the_source() -> None:
     sources = [path.read_text() for path in (_ROOT / "src").rglob("*.py")]
     sources += [(_ROOT / "scripts" / name).read_text() for name in ("setup", "up")]
-    # Adjacent literals are one text.
+    # Join adjacent string literals, which are one text.
     source = re.sub(r'"\s*\n\s*f?"', "", "\n".join(sources))
     unknown = []
     for line in (_ROOT / "docs/troubleshooting.md").read_text().splitlines():
         if not (row := re.match(r"\| (.+?) \| ", line)) or row[1] == "you see":
             continue
         for message in re.findall(r"`([^`]+)`", row[1]):
-            # Names, numbers and texts of the system are inserted when it is printed: one literal piece must be there.
+            # Names, numbers and texts of the system are inserted into a message. So search for one piece of its fixed
+            # text.
             pieces = re.split(r"\.\.\.|: |\d{4,5}|[\"'\\]|\(sysctl.*", message)
             known = any(piece.strip() in source for piece in pieces if len(piece.strip()) > 8)
             if not known and not _OTHERS_MESSAGES.search(message):
@@ -180,13 +181,13 @@ def test_messages_of_the_troubleshooting_page_are_printed_somewhere() -> None:
     assert not unknown, unknown
 
 
-def test_the_readme_names_the_images_that_there_are() -> None:
+def test_the_readme_names_the_shipped_images() -> None:
     text = (_ROOT / "README.md").read_text()
     assert set(re.findall(r"`(hatchway/[a-z-]+)`", text)) == {*SHIPPED, HOST}
 
 
-def test_the_readme_says_of_the_types_what_the_list_of_types_says() -> None:
+def test_the_readme_and_the_list_of_types_agree() -> None:
     sentence = "Every type that Kubernetes 1.36 serves by default is served"
     assert sentence in (_ROOT / "README.md").read_text()
-    # `scripts/update-coverage` makes the list from the registry, and writes this only when nothing is missing.
+    # `scripts/update-coverage` makes the list from the registry, and writes this sentence only if no type is missing.
     assert sentence in (_ROOT / "docs/api-coverage.md").read_text()

@@ -1,4 +1,4 @@
-"""kubeconfig files: merged, made current, restored; a file that does not parse is left alone."""
+"""kubeconfig files: merging and removing an entry, the current context, and files that cannot be parsed."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_new_file_is_private_and_current(tmp_path: Path) -> None:
     assert found["contexts"] == [{"name": "hatchway", "context": {"cluster": "hatchway", "user": "hatchway"}}]
 
 
-def test_merge_and_remove_leave_the_rest_as_it_was(tmp_path: Path) -> None:
+def test_merge_and_remove_do_not_change_other_entries(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text(OTHER)
     before = kubeconfig.merge(path, ENTRY)
@@ -70,7 +70,7 @@ def test_merge_and_remove_leave_the_rest_as_it_was(tmp_path: Path) -> None:
     "value", ["1e3", "12e45", "y", "N", "0x1f", "1_000", ".5", "~", "null", "2026-01-01", "a: b", "", "1:20", "0o17"]
 )
 def test_strings_stay_strings_for_go(tmp_path: Path, value: str) -> None:
-    """The parser of kubectl takes more for numbers and booleans than Python's does, and the other way round."""
+    """The parsers of kubectl and of Python differ: each treats some unquoted texts as numbers or booleans."""
     path = tmp_path / "config"
     path.write_text(f"users:\n- name: me\n  user:\n    token: '{value}'\n")
     kubeconfig.merge(path, ENTRY)
@@ -79,14 +79,14 @@ def test_strings_stay_strings_for_go(tmp_path: Path, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["1e3", "y", "0x1f", "1_000", ".5", "0o17", "017"])
-def test_what_is_no_string_for_go_is_not_made_one(tmp_path: Path, value: str) -> None:
+def test_values_that_are_not_strings_for_go_are_refused(tmp_path: Path, value: str) -> None:
     path = tmp_path / "config"
     path.write_text(f"users: [{{name: me, user: {{token: {value}}}}}]")
     with pytest.raises(HatchwayError, match=r"users\[0\].user.token is .* and not text; put it in quotes"):
         kubeconfig.read(str(path))
 
 
-def test_json_stays_json(tmp_path: Path) -> None:
+def test_a_json_file_is_written_as_json(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text(
         '{\n\t"users": [],\n\t"extensions": [{"name": "e", "extension": {"a": 1e3, "b": true, "c": null}}]\n}'
@@ -105,7 +105,7 @@ def test_further_documents_are_kept(tmp_path: Path) -> None:
     assert kubeconfig.read(str(path))["current-context"] == "hatchway"
 
 
-def test_a_context_chosen_since_stays_current(tmp_path: Path) -> None:
+def test_a_context_that_the_user_has_chosen_stays_current(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text(OTHER)
     kubeconfig.merge(path, ENTRY)
@@ -117,7 +117,7 @@ def test_a_context_chosen_since_stays_current(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["a: [", "- just\n- a list\n", "kind: Pod\n", "clusters: 3\n", "\x00"])
-def test_a_file_that_is_no_kubeconfig_is_not_touched(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_kubeconfig_is_not_changed(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config"
     path.write_text(text)
     for change in (lambda: kubeconfig.merge(path, ENTRY), lambda: kubeconfig.remove(path, "hatchway")):
@@ -128,7 +128,7 @@ def test_a_file_that_is_no_kubeconfig_is_not_touched(tmp_path: Path, text: str) 
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
+def test_a_symbolic_link_is_kept(tmp_path: Path) -> None:
     real, link = tmp_path / "real", tmp_path / "config"
     real.write_text(OTHER)
     link.symlink_to(real)
@@ -137,7 +137,7 @@ def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
     assert load(real)["current-context"] == "hatchway"
 
 
-def test_where_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_that_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     monkeypatch.setenv("KUBECONFIG", f"{one}:{two}")
     assert kubeconfig.default_path() == two
@@ -169,13 +169,13 @@ def test_reading_merges_a_list_and_resolves_paths(tmp_path: Path, monkeypatch: p
     assert found["users"][0]["user"] == {"client-key": "/abs/key", "client-certificate": str(two.parent / "sub/cert")}
 
 
-def test_reading_nothing_says_what_to_do(tmp_path: Path) -> None:
+def test_the_error_about_a_missing_file_has_a_hint(tmp_path: Path) -> None:
     with pytest.raises(HatchwayError) as caught:
         kubeconfig.read(str(tmp_path / "none"))
     assert "hatchway up" in caught.value.hint
 
 
-def test_check_finds_out_that_a_file_cannot_be_written(tmp_path: Path) -> None:
+def test_check_refuses_a_file_that_is_not_writable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HatchwayError):
         kubeconfig.check(tmp_path / "file" / "config")

@@ -1,4 +1,4 @@
-"""Texts of others in Hatchway's messages are readable, and cannot control the terminal."""
+"""Texts from other programs in Hatchway's messages are readable, and cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_any_text_becomes_one_line_without_controls(text: str, longest: int) -> 
         assert all(one in (other, "?") for one, other in zip(shown, text, strict=True))
 
 
-def test_languages_stay_and_length_has_a_bound() -> None:
+def test_letters_of_all_languages_are_kept_and_the_length_is_limited() -> None:
     assert printable("Ünïcode, 日本語, файл, 🙂") == "Ünïcode, 日本語, файл, 🙂"
     assert printable("a\udc9bb") == "a?b"
     assert printable(HOSTILE) == SHOWN
@@ -31,11 +31,11 @@ def test_languages_stay_and_length_has_a_bound() -> None:
     assert len(long) == LONGEST + 3
 
 
-def test_lines_of_its_own_stay() -> None:
+def test_line_breaks_of_long_texts_are_kept() -> None:
     assert printable_lines("rules:\n- \x1b[1m" + "x" * 9000) == "rules:\n- ?[1m" + "x" * 9000
 
 
-def test_what_commands_print(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_output_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
     printing.warn(HOSTILE)
     printing.note(HOSTILE)
     printing.say("first\n\x1b[2Jsecond")

@@ -1,4 +1,4 @@
-"""Tables on terminals of every width: nothing is broken in the middle, nothing is left out."""
+"""Tables on terminals of every width: no word is broken, and no text is omitted."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ def shown(monkeypatch: pytest.MonkeyPatch, columns: int, *, terminal: bool = Tru
     return fitted(TABLE)
 
 
-def test_what_fits_and_what_is_no_terminal_stays_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_fits_or_is_not_on_a_terminal_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(monkeypatch, 200) == aligned(TABLE)
     assert shown(monkeypatch, 20, terminal=False) == aligned(TABLE)
 
 
 @pytest.mark.parametrize("columns", range(10, 140, 5))
-def test_nothing_is_left_out(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+def test_no_text_is_omitted(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
     text = " ".join(line.strip() for line in shown(monkeypatch, columns))
     for row in TABLE[1:]:
         for cell in row:
             assert cell == "<none>" or cell in text
 
 
-def test_a_sentence_that_is_too_long_stands_below_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sentence_that_is_too_long_is_printed_below_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown(monkeypatch, 90)
     assert lines[1].endswith("http://web.default.svc.localhost:8001/   Ready")
     assert lines[3] == "    no pod matches its selector app=db, which is a long story"
 
 
-def test_urls_stand_below_where_there_is_no_room_beside(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_urls_that_do_not_fit_are_printed_below_the_row(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = shown(monkeypatch, 50)
     assert lines[0].split() == ["NAME", "PORTS", "STATUS"]
     assert lines[1].split() == ["svc/web", "80", "Ready"]

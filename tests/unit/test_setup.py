@@ -1,4 +1,4 @@
-"""`scripts/setup` makes .venv: after an interruption, and with the Python that the caller has named."""
+"""`scripts/setup` makes .venv: after an interruption, and with a Python chosen by the caller."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_ctrl_c_while_the_venv_is_made(clone: Path) -> None:
     assert _made(clone) == 2
 
 
-def test_a_python_that_was_named_is_not_replaced_by_another(clone: Path) -> None:
+def test_a_chosen_python_is_not_replaced_by_another(clone: Path) -> None:
     done = _set_up(clone, "/nope/python3")
     assert done.returncode == 1
     assert "PYTHON=/nope/python3 is not a Python of version 3.11 or newer" in done.stderr

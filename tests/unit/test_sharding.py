@@ -1,4 +1,4 @@
-"""The order of the tests, and what stays together."""
+"""The order of the tests, and their units."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tests.sharding import LONG, ordered_units, unit_of
 _ROOT = Path(__file__).parents[2]
 
 
-def test_what_is_said_to_take_long_is_there() -> None:
+def test_the_long_units_exist() -> None:
     assert [unit for unit in LONG if not (_ROOT / unit.partition("[")[0]).is_file()] == []
     assert len(set(LONG)) == len(LONG)
 
 
-def test_files_stay_whole_and_applications_are_on_their_own() -> None:
+def test_a_unit_is_a_file_or_an_application() -> None:
     assert unit_of("tests/browser/test_portal.py::test_names[a::b-c]") == "tests/browser/test_portal.py"
     assert unit_of("tests/unit/test_a.py::TestB::test_c") == "tests/unit/test_a.py"
     both = {unit_of(f"tests/apps/test_apps.py::test_it_works[{mode}-node-red]") for mode in ("host", "prefix")}
@@ -22,7 +22,7 @@ def test_files_stay_whole_and_applications_are_on_their_own() -> None:
     assert both < set(LONG)
 
 
-def test_fast_ones_come_first_then_the_longest() -> None:
+def test_fast_units_come_first_then_the_longest_units() -> None:
     units = ["tests/integration/a.py", LONG[3], "tests/browser/b.py", LONG[0], "tests/unit/c.py", "tests/apps/d.py"]
     assert ordered_units(units) == [
         "tests/unit/c.py",

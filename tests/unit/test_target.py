@@ -21,7 +21,7 @@ from hatchway.target import (
     split_scheme_name_port,
 )
 
-# Names that look like something else on purpose: schemes, ports, escapes, kinds.
+# Names that look like schemes, ports, escapes or kinds.
 TRICKY = ["http", "https", "80", "svc", "pod", "node", "a--b", "a---b", "port--https", "a-b", "localhost", "proxy"]
 label = st.from_regex(r"[a-z0-9](-{0,3}[a-z0-9]){0,12}", fullmatch=True) | st.sampled_from(TRICKY)
 dotted = st.lists(label, min_size=1, max_size=3).map(".".join).filter(lambda name: len(name) < 40)
@@ -51,7 +51,7 @@ def test_host_name_round_trip(target: Target) -> None:
 def test_the_domain_of_a_host_name(target: Target, domain: str) -> None:
     host = format_host_name(target, domain)
     found = find_domain(host)
-    # Names that look like a kind leave several readings; the one that was found is one of them.
+    # If a name looks like a kind, the host name is ambiguous, and the result is one of the possible targets.
     assert host.endswith("." + found)
     if not {"svc", "pod", "node"} & {target.name, target.namespace, target.port}:
         assert (found, parse_host_name(host, found)) == (domain, target)
@@ -134,7 +134,7 @@ def test_host_names(host: str, target: Target) -> None:
         "web.x.svc.example.com",
     ],
 )
-def test_host_names_that_name_nothing(host: str) -> None:
+def test_host_names_that_name_no_target(host: str) -> None:
     with pytest.raises(TargetError):
         parse_host_name(host)
 
@@ -154,7 +154,7 @@ def test_paths_that_are_no_proxy_paths(path: str) -> None:
         parse_proxy_path(path)
 
 
-def test_a_name_too_long_for_a_host_name_says_what_to_use() -> None:
+def test_the_error_about_a_name_too_long_for_a_host_name_has_a_hint() -> None:
     with pytest.raises(TargetError) as caught:
         format_host_name(Target("pods", "x" * 64, "default"))
     assert "/api/v1/namespaces/default/pods/" in caught.value.hint
@@ -163,6 +163,6 @@ def test_a_name_too_long_for_a_host_name_says_what_to_use() -> None:
 @pytest.mark.parametrize(
     "bad", [("services", "a/b", "x"), ("services", "..", "x"), ("pods", "p", ""), ("nodes", "n", "x")]
 )
-def test_targets_that_cannot_be(bad: tuple[str, str, str]) -> None:
+def test_invalid_targets(bad: tuple[str, str, str]) -> None:
     with pytest.raises(TargetError):
         Target(*bad)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Deleting and measuring what containers have left, whatever it is."""
+"""Deleting and measuring directory trees of containers, with any content."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def remove(path: Path) -> None:
         trees.remove_tree(parent, path.name)
 
 
-def test_everything_goes_and_nothing_outside_does(tmp_path: Path) -> None:
+def test_everything_in_a_tree_is_deleted_and_nothing_outside(tmp_path: Path) -> None:
     outside, volume = tmp_path / "outside", tmp_path / "volume"
     outside.mkdir()
     (outside / "kept").write_text("kept")
@@ -31,7 +31,7 @@ def test_everything_goes_and_nothing_outside_does(tmp_path: Path) -> None:
     here = os.getcwd()
     os.chdir(volume)
     try:
-        # Deeper than a path can be long.
+        # The tree is so deep that its paths are longer than the system allows.
         for _ in range(80):
             os.mkdir("d" * 100)
             os.chdir("d" * 100)
@@ -57,7 +57,7 @@ def test_a_link_is_deleted_and_not_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may delete everything")
-def test_what_cannot_be_deleted_is_an_error(tmp_path: Path) -> None:
+def test_files_that_cannot_be_deleted_cause_an_error(tmp_path: Path) -> None:
     (tmp_path / "volume").mkdir()
     (tmp_path / "volume" / "file").touch()
     tmp_path.chmod(0o500)
@@ -68,7 +68,7 @@ def test_what_cannot_be_deleted_is_an_error(tmp_path: Path) -> None:
         tmp_path.chmod(0o700)
 
 
-def test_the_number_of_files_does_not_matter_for_memory(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_number_of_files(tmp_path: Path) -> None:
     volume = tmp_path / "volume"
     volume.mkdir()
     for number in range(3000):
@@ -80,12 +80,12 @@ def test_the_number_of_files_does_not_matter_for_memory(tmp_path: Path) -> None:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    # All names together are six times as much.
+    # All names together take six times as much memory.
     assert peak < 128 << 10
     assert not volume.exists()
 
 
-def test_what_is_made_while_a_tree_is_removed_goes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_made_during_the_removal_are_removed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     inner = tmp_path / "volume" / "inner"
     inner.mkdir(parents=True)
     (inner / "file").touch()
@@ -128,7 +128,7 @@ def test_a_tree_is_measured_as_du_does(tmp_path: Path) -> None:
     assert measure(volume) < full + (1 << 20)
 
 
-def test_a_file_counts_wholly_when_its_other_names_lie_too_deep(
+def test_a_file_counts_completely_if_its_other_names_are_too_deep(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trees, "_MEASURE_DEPTH", 3)
@@ -144,12 +144,13 @@ def test_a_file_counts_wholly_when_its_other_names_lie_too_deep(
 
     make("first")
     assert 1 << 20 <= measure(tmp_path / "volume") - empty < 5 << 18
-    # There is no room to remember another one: of its eight names, one is found.
+    # The measurement cannot remember a second file with several names, so it counts this file at one of its eight
+    # names.
     make("second")
     assert 9 << 17 <= measure(tmp_path / "volume") - empty < 10 << 17
 
 
-def test_what_disappears_while_it_is_measured_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_disappear_meanwhile_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "volume" / "inner").mkdir(parents=True)
     open_ = os.open
 

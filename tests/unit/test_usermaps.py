@@ -1,4 +1,4 @@
-"""Which users the cluster's namespace has: ranges of /etc/subuid, and the choice among the three ways."""
+"""The users of the cluster's namespace: ranges of /etc/subuid, and the choice among the three kinds of user maps."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_any_file_can_be_read(text: str) -> None:
 
 @pytest.fixture
 def ordinary(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Make this process look like an ordinary user's; return a directory for programs, the only one in $PATH."""
+    """Let this process seem to be an ordinary user's; return the only directory in $PATH, for programs."""
     monkeypatch.setattr(os, "geteuid", lambda: 4242)
     monkeypatch.setattr(os, "getegid", lambda: 4343)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -50,14 +50,14 @@ def program(directory: Path, name: str, script: str = "") -> None:
     (directory / name).chmod(0o755)
 
 
-def test_without_newuidmap_there_is_one_user(ordinary: Path) -> None:
+def test_without_newuidmap_and_newgidmap_there_is_one_user(ordinary: Path) -> None:
     program(ordinary, "newuidmap")
     found = usermaps.choose()
     assert (found.way, found.users, found.groups) == ("one", (Extent(0, 4242, 1),), (Extent(0, 4343, 1),))
     assert found.reason.startswith("newgidmap is not installed; `apt install uidmap` and `usermod")
 
 
-def test_a_range_of_the_name_services_is_used(ordinary: Path) -> None:
+def test_a_range_from_the_name_services_is_used(ordinary: Path) -> None:
     program(ordinary, "newuidmap")
     program(ordinary, "newgidmap")
     program(ordinary, "getsubids", 'if [ "$1" = -g ]; then echo "0: x 300000 65536"; else echo "0: x 9 9"; ' +
@@ -66,7 +66,7 @@ def test_a_range_of_the_name_services_is_used(ordinary: Path) -> None:
     assert found.way == "mapped" and not found.reason
     assert found.users == (Extent(0, 4242, 1), Extent(1, 200000, 65536))
     assert found.groups == (Extent(0, 4343, 1), Extent(1, 300000, 65536))
-    # Without a name in /etc/passwd, the user is asked for by number.
+    # The user has no name in /etc/passwd, so getsubids gets the user's number.
     assert (ordinary / "asked").read_text() == "4242\n-g\n"
 
 
@@ -79,7 +79,7 @@ def test_a_range_of_the_name_services_is_used(ordinary: Path) -> None:
         ("yes 0: x 1 1 | head -c 3000000", "numbers of 65536"),
     ],
 )
-def test_a_range_that_cannot_be_used(ordinary: Path, answer: str, why: str) -> None:
+def test_unusable_ranges(ordinary: Path, answer: str, why: str) -> None:
     for name in ("newuidmap", "newgidmap"):
         program(ordinary, name)
     command = answer if answer.startswith("yes") else f"echo '{answer}'".replace("\n", "'\n'")
@@ -102,7 +102,7 @@ def test_a_range_that_cannot_be_used(ordinary: Path, answer: str, why: str) -> N
         ("0 0 1", ""),
     ],
 )
-def test_root_of_a_namespace_needs_all_numbers(monkeypatch: pytest.MonkeyPatch, outer: str, way: str) -> None:
+def test_root_of_a_namespace_needs_all_65536_numbers(monkeypatch: pytest.MonkeyPatch, outer: str, way: str) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(Path, "read_text", lambda *_, **__: outer)
     if way:
@@ -113,7 +113,7 @@ def test_root_of_a_namespace_needs_all_numbers(monkeypatch: pytest.MonkeyPatch, 
             usermaps.choose()
 
 
-def test_each_way_is_explained_in_one_sentence() -> None:
+def test_each_kind_of_user_map_is_explained_in_one_sentence() -> None:
     assert usermaps.explain("real").startswith("real: the users of images are this machine's users")
     assert usermaps.explain("mapped").startswith("mapped: ")
     assert usermaps.explain("one", "why").endswith(": why")

@@ -14,8 +14,8 @@ from hatchway.cluster.startoptions import check_host_paths
 from hatchway.cluster.state import StateDir
 from hatchway.errors import HatchwayError
 
-# Parameters in which an empty value has a meaning: filters that match everything (or, to refuse, nothing), the path of a
-# URL.
+# Parameters for which an empty value is valid: filters that then match everything (filters of refused values: nothing),
+# and the path of a URL.
 _EMPTY_IS_A_VALUE = {
     "ls SEARCH",
     "image ls NAME",
@@ -35,14 +35,14 @@ def _label(param: click.Parameter) -> str:
 
 
 def _shown(name: str) -> list[click.Parameter]:
-    """Return a command's parameters that take any text; without kubectl's options that have no effect here."""
+    """Return a command's parameters that take any text, except hidden ones: kubectl's options that Hatchway ignores."""
     params = _COMMANDS[name].command.params
     texts = [param for param in params if isinstance(param.type, click.types.StringParamType)]
     return [param for param in texts if not getattr(param, "hidden", False)]
 
 
 def _refusal(name: str, param: click.Parameter) -> str:
-    """Return the message with which the command refuses an empty value of the parameter; "" when it does not."""
+    """Return the command's error message for an empty value of the parameter; "" if it accepts the value."""
     context = _COMMANDS[name]
     arguments = [one for one in context.command.params if isinstance(one, click.Argument)]
     words = [_label(param), ""] if isinstance(param, click.Option) else ["x"] * arguments.index(param) + [""]
@@ -66,7 +66,7 @@ def test_empty_values_are_refused(name: str) -> None:
      "proxy --www", "cp SOURCE", "cp DESTINATION", "exec TARGET", "forward --file", "ls --token",
      "ls --as", "ls --context"],
 )  # fmt: skip
-def test_the_parameters_that_take_paths_and_names_are_among_them(label: str) -> None:
+def test_parameters_for_paths_and_names_are_tested(label: str) -> None:
     command, _, parameter = label.rpartition(" ")
     assert parameter in {_label(param) for param in _shown(command)}
 

@@ -55,7 +55,7 @@ def test_defaults_in_words_stand_in_parentheses(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", _COMMANDS)
-def test_options_that_choose_a_cluster_stand_apart(name: str) -> None:
+def test_options_that_choose_a_cluster_have_a_group_of_their_own(name: str) -> None:
     own, title, others = context_of(name).get_help().partition("Cluster and user:\n")
     if not title:
         assert not {option for option in _GLOBAL - {"--kubeconfig"} if f" {option} " in own}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-# A program that runs the command line and interrupts itself at the import of the module of this name.
+# A program that runs a command and interrupts itself when the command imports the module with this name.
 PROGRAM = """
 import os, signal, sys
 
@@ -42,7 +42,7 @@ def interrupted(module: str, *arguments: str) -> tuple[int, str, str]:
         "hatchway.errors",
         "hatchway.cli.ls",
         "hatchway.kube.overrides",
-        # This module is imported after the command has begun its work.
+        # This module is imported only after the command has begun its work.
         "hatchway.kube.connection",
         "asyncio",
     ],

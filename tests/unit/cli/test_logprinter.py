@@ -1,4 +1,4 @@
-"""The lines of several logs at once: none is printed without the name of its pod."""
+"""The lines of several logs at once: each printed line has the name of its pod."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hatchway.remote.podlogs import LogSource
 ONE, OTHER = LogSource("web-0", "c"), LogSource("web-1", "c")
 
 
-def test_a_line_that_another_log_interrupts_continues_with_its_prefix(
+def test_a_line_interrupted_by_another_log_continues_after_its_prefix(
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
     printer = LogPrinter(prefix=True)

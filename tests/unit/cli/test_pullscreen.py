@@ -32,7 +32,7 @@ def pulled(screen: PullScreen) -> None:
         screen.show(progress)
 
 
-def test_lines_where_there_is_no_terminal() -> None:
+def test_lines_without_a_terminal() -> None:
     out = io.StringIO()
     screen = PullScreen("web:1", quiet=False, stream=out)
     pulled(screen)

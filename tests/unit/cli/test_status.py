@@ -1,4 +1,4 @@
-"""What `hatchway status` prints of a cluster's settings."""
+"""The settings of a cluster in the output of `hatchway status`."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from tests.conftest import BIN
 
 
 @given(st.lists(st.sampled_from(ADDONS), min_size=1))
-def test_a_list_keeps_each_name_once(names: list[str]) -> None:
+def test_a_list_has_each_name_once_and_in_a_fixed_order(names: list[str]) -> None:
     kept = parse_list(" , ".join(name.upper() for name in names))
     assert set(enabled(kept)) == set(names)
     assert enabled(kept) == tuple(name for name in ADDONS if name in names)
@@ -28,7 +28,7 @@ def test_a_list_keeps_each_name_once(names: list[str]) -> None:
 def test_all_and_none() -> None:
     assert enabled(parse_list("all")) == ADDONS
     assert enabled(parse_list("none")) == ()
-    # With this value a cluster gets the add-ons of later releases as well.
+    # A list of all names is stored as `all`, so the cluster also gets add-ons of later releases.
     assert parse_list(",".join(ADDONS)) == [ALL]
 
 
@@ -51,7 +51,7 @@ def test_errors_list_the_names(text: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(("stored", "found"), [(True, ADDONS), (False, ()), (["dns"], ("dns",)), (["all"], ADDONS)])
-def test_the_switch_of_earlier_releases_is_read(tmp_path: Path, stored: object, found: tuple[str, ...]) -> None:
+def test_stored_values_of_earlier_releases_are_accepted(tmp_path: Path, stored: object, found: tuple[str, ...]) -> None:
     state = StateDir(tmp_path / "c")
     state.create()
     state.config_file.write_text(json.dumps({"name": "c", "addons": stored}))

@@ -1,4 +1,4 @@
-"""Sums and texts of amounts are those of Kubernetes' quantities."""
+"""Amounts: their sums and texts agree with Kubernetes' quantities."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_sum_keeps_the_style_of_its_first_amount(texts: list[str], total: str)
 
 
 @pytest.mark.parametrize("text", ["", ".", "x", "1 ", "1Zi", "--1", "1e", "1" * 65, "0x1", "١"])
-def test_what_is_no_quantity_is_refused(text: str) -> None:
+def test_invalid_quantities_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a quantity"):
         Amount.parse(text)
 

@@ -1,4 +1,4 @@
-"""Cron schedules: those that robfig/cron v3 accepts and refuses, and their times."""
+"""Cron schedules: the texts that robfig/cron v3 accepts and refuses, and the times of runs."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_runs(text: str, start: str, wanted: list[str]) -> None:
 
 
 def test_clocks_that_are_put_forward_and_back() -> None:
-    """The cases of robfig/cron's spec_test.go: a skipped hour has no run, a repeated one has two."""
+    """The cases of robfig/cron's spec_test.go: a skipped hour has no run, a repeated hour has two runs."""
     assert runs("0 2 * * *", "2012-03-10T12:00:00", 1, "America/New_York") == ["2012-03-12 02:00"]
     assert runs("0 * * * *", "2012-03-11T01:00:00", 1, "America/New_York") == ["2012-03-11 03:00"]
     assert runs("0 1 * * *", "2012-11-04T00:00:00", 3, "America/New_York") == [
@@ -58,7 +58,7 @@ def test_clocks_that_are_put_forward_and_back() -> None:
         "2012-11-04 01:00",
         "2012-11-05 01:00",
     ]
-    # In this zone there was no midnight on that day.
+    # In this zone, this day had no midnight.
     assert runs("0 * * * *", "2018-11-03T23:30:00", 1, "America/Sao_Paulo") == ["2018-11-04 01:00"]
 
 
@@ -83,7 +83,7 @@ def test_clocks_that_are_put_forward_and_back() -> None:
         ("TZ=Nowhere/City * * * * *", "provided bad location Nowhere/City: unknown time zone Nowhere/City"),
     ],
 )
-def test_what_is_refused(text: str, error: str) -> None:
+def test_invalid_schedules(text: str, error: str) -> None:
     with pytest.raises(CronError) as caught:
         parse_schedule(text)
     assert str(caught.value) == error
@@ -119,7 +119,7 @@ def test_the_next_run_is_the_first_matching_minute(spec: str, moment: datetime) 
 
 @settings(max_examples=60)
 @given(st.one_of(SPECS, st.just("@every 7m")), MOMENTS, st.timedeltas(timedelta(0), timedelta(days=40)))
-def test_the_latest_run_is_followed_by_none_until_now(spec: str, moment: datetime, later: timedelta) -> None:
+def test_no_run_lies_between_the_latest_run_and_now(spec: str, moment: datetime, later: timedelta) -> None:
     schedule, now = parse_schedule(spec), moment + later
     first = schedule.next_after(moment)
     if first is None or first > now:
@@ -133,7 +133,7 @@ def test_the_latest_run_is_followed_by_none_until_now(spec: str, moment: datetim
 
 
 @given(st.text(alphabet="0123456789*/-,?@LW# evryTZ=a", max_size=30), MOMENTS)
-def test_no_text_does_anything_else_than_parse_or_be_refused(text: str, moment: datetime) -> None:
+def test_any_text_is_parsed_or_refused(text: str, moment: datetime) -> None:
     try:
         schedule = parse_schedule(text)
     except CronError:

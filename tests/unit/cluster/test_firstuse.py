@@ -1,6 +1,6 @@
 """The start of an add-on on first use: one write for all uses, and a limited number of waiting requests."""
 
-# ruff: noqa: ASYNC110  what holds clients reports no events
+# ruff: noqa: ASYNC110  the class that holds clients reports no events
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hatchway.proxy.routing import ProxyError
 
 
 class Scales:
-    """A client that counts the changes of scales."""
+    """A client that records changes of the `scale` subresource."""
 
     def __init__(self, error: ApiError | None = None) -> None:
         self.calls: list[tuple[Any, ...]] = []
@@ -49,16 +49,16 @@ def service(name: str, namespace: str = "kube-system", state: str = "waiting") -
         ({"metadata": {"name": "prometheus", "namespace": "kube-system"}}, ""),
     ],
 )
-def test_only_the_clusters_own_services_start(found: Object, deployment: str) -> None:
+def test_only_services_of_add_ons_start_on_first_use(found: Object, deployment: str) -> None:
     assert deployment_to_start(found) == deployment
 
 
-def test_people_read_that_it_starts() -> None:
+def test_the_reason_says_that_the_add_on_starts_on_first_use() -> None:
     assert ready_endpoints(service("prometheus"), [], []).why == "starts on first use"
     assert ready_endpoints(service("prometheus", "default"), [], []).why == "no pod matches its selector k8s-app=x"
 
 
-async def test_many_uses_are_one_write() -> None:
+async def test_many_uses_cause_one_write() -> None:
     client, now = Scales(), [0.0]
     starts = FirstUseStarts(client, lambda: now[0])  # type: ignore[arg-type]
     for _ in range(1000):
@@ -73,7 +73,7 @@ async def test_many_uses_are_one_write() -> None:
     assert client.calls == [expected, expected], "the first write may have been lost"
 
 
-async def test_nothing_else_is_scaled_and_errors_are_no_end() -> None:
+async def test_no_other_deployments_are_scaled_and_errors_are_ignored() -> None:
     client = Scales(ApiError(403, "Forbidden", "no"))
     starts = FirstUseStarts(client, lambda: 0.0)  # type: ignore[arg-type]
     for name in ("kube-dns", "kibana-logging", "", "web"):
@@ -124,7 +124,7 @@ async def test_a_port_forward_waits_for_pods() -> None:
     assert used == ["prometheus"]
 
 
-async def test_the_number_of_requests_is_bounded_and_so_is_their_time() -> None:
+async def test_waiting_requests_are_limited_in_number_and_time() -> None:
     first = FirstStart(Objects(), lambda _: None, most=2, seconds=0.05)
     async with asyncio.TaskGroup() as group:
         held = [group.create_task(asyncio.wait_for(_refused(first), 20)) for _ in range(3)]
@@ -134,7 +134,7 @@ async def test_the_number_of_requests_is_bounded_and_so_is_their_time() -> None:
     assert len(first) == 0
 
 
-async def test_a_client_that_goes_gives_its_place_back() -> None:
+async def test_a_client_that_disconnects_frees_its_place() -> None:
     first = FirstStart(Objects(), lambda _: None)
     waiting = asyncio.create_task(first.wait("prometheus", lambda: False))
     while not len(first):

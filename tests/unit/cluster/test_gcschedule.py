@@ -1,4 +1,4 @@
-"""Python's garbage collector runs at good times, and all objects are collected in the end."""
+"""Garbage collections of Python do not delay requests, and all garbage is collected in the end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def _end(task: asyncio.Task[None]) -> None:
     await asyncio.wait({task})
 
 
-async def test_everything_is_as_before_afterwards() -> None:
+async def test_the_end_of_the_schedule_restores_the_collector() -> None:
     threshold = gc.get_threshold()
     task = await _running(GcSchedule(lambda: False))
     assert gc.get_threshold()[2] > 1000
@@ -38,7 +38,7 @@ async def test_everything_is_as_before_afterwards() -> None:
     assert gc.get_freeze_count() == 0
 
 
-async def test_circles_that_were_set_aside_go_when_little_is_going_on() -> None:
+async def test_frozen_cycles_are_collected_when_the_process_is_idle() -> None:
     circle = _Circle()
     gone = weakref.ref(circle)
     made = GcSchedule(lambda: False)
@@ -52,7 +52,7 @@ async def test_circles_that_were_set_aside_go_when_little_is_going_on() -> None:
     await _end(task)
 
 
-async def test_a_large_request_is_waited_for_but_not_for_ever() -> None:
+async def test_a_collection_waits_a_limited_time_for_a_large_request() -> None:
     busy = True
     made = GcSchedule(lambda: busy)
     task = await _running(made)
@@ -67,7 +67,7 @@ async def test_a_large_request_is_waited_for_but_not_for_ever() -> None:
 
 
 @pytest.mark.parametrize(("idle", "more"), [(True, gcschedule._MORE), (False, gcschedule._MOST)])
-async def test_what_was_set_aside_is_looked_at_again_when_there_is_much_of_it(idle: bool, more: float) -> None:
+async def test_many_frozen_objects_are_examined_again(idle: bool, more: float) -> None:
     circle = _Circle()
     gone = weakref.ref(circle)
     made = GcSchedule(lambda: False)

@@ -1,4 +1,4 @@
-"""The control plane's side of the process that pulls images: when it is started, and when it ends."""
+"""The control plane starts the process that pulls images, and ends it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hatchway.cluster.imageservice import ImageService
 from hatchway.images.pullservice import unixsockets
 
 PATIENCE = 20.0
-# A program that answers one connection with its process id; then it waits for the end of standard input, or exits.
+# A program that sends its process id on one connection; after that, it waits for the end of standard input, or exits.
 _PROGRAM = """
 import os, socket, sys
 listener = socket.socket(fileno=int(sys.argv[2]))
@@ -33,7 +33,7 @@ if sys.argv[1].endswith("stays"):
 
 @pytest.fixture
 def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    """Use the control plane's event loop, which has its own way of starting processes."""
+    """Use the control plane's event loop, because this loop starts processes in a way of its own."""
     return uvloop.EventLoopPolicy()
 
 

@@ -1,4 +1,4 @@
-"""Completion indexes keep their value when they are written and parsed; a union has each index once."""
+"""Completion indexes: formatting and parsing keep them, and a union has each index once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETS = st.sets(st.integers(0, 60))
 
 
 @given(SETS, SETS)
-def test_intervals_are_sets(left: set[int], right: set[int]) -> None:
+def test_intervals_agree_with_sets(left: set[int], right: set[int]) -> None:
     both = merge(single(left), single(right))
     assert count(both) == len(left | right)
     assert {one for one in range(-1, 65) if contains(both, one)} == left | right
@@ -32,7 +32,7 @@ def test_intervals_are_sets(left: set[int], right: set[int]) -> None:
     assert indexes_fault(text, 100) == (len(left | right), "")
 
 
-def test_the_spelling_is_that_of_a_status() -> None:
+def test_indexes_are_formatted_as_in_a_status() -> None:
     assert format_intervals(single([1, 3, 4, 5, 7, 9, 10])) == "1,3-5,7,9,10"
     assert parse_intervals("0-4,nope,7,9-2,x-3", 4) == [(0, 3)]
 
@@ -51,11 +51,11 @@ def test_the_spelling_is_that_of_a_status() -> None:
         ),
     ],
 )
-def test_what_is_refused(text: str, fault: str) -> None:
+def test_invalid_texts(text: str, fault: str) -> None:
     assert indexes_fault(text, 5) == (0, fault)
 
 
 @given(st.text(alphabet="0123456789-,x ²", max_size=20))
-def test_no_text_raises(text: str) -> None:
+def test_any_text_is_parsed_or_ignored(text: str) -> None:
     parse_intervals(text, 10)
     indexes_fault(text, 10)

@@ -20,7 +20,7 @@ from hatchway.cluster.startoptions import Options, configure
 from hatchway.cluster.state import ClusterConfig, Holder, StateDir
 from hatchway.errors import HatchwayError
 
-# A control plane that takes the lock, prints that it has it, and then does what the test demands.
+# A control plane that takes the lock, reports this, and then behaves as its argument says.
 HOLDER = """
 import os, signal, sys, time
 from pathlib import Path
@@ -56,7 +56,7 @@ def hold(state: StateDir, how: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(("how", "code"), [("ends", 0), ("deaf", -signal.SIGKILL), ("hears", -signal.SIGKILL)])
-def test_it_ends_whatever_it_does(state: StateDir, how: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_control_plane_ends(state: StateDir, how: str, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "_HEAR_SECONDS", 5.0 if how == "hears" else 0.2)
     monkeypatch.setattr(lifecycle, "_STOP_SECONDS", 5.0 if how == "ends" else 0.5)
     process = hold(state, how)
@@ -66,14 +66,14 @@ def test_it_ends_whatever_it_does(state: StateDir, how: str, code: int, monkeypa
     assert not lifecycle.stop(state)
 
 
-def test_one_that_is_stopped_is_woken_up_and_ends_by_itself(state: StateDir) -> None:
+def test_a_control_plane_stopped_by_a_signal_is_continued_and_ends(state: StateDir) -> None:
     process = hold(state, "ends")
     process.send_signal(signal.SIGSTOP)
     assert lifecycle.stop(state)
     assert process.wait(10) == 0
 
 
-def test_what_is_left_of_its_network_ends_too(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remaining_process_of_the_network_is_ended_too(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
     lock = state.lock()
     assert lock is not None
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]) as left:
@@ -81,12 +81,12 @@ def test_what_is_left_of_its_network_ends_too(state: StateDir, monkeypatch: pyte
         os.close(lock)
         monkeypatch.setattr(Process, "wait", lambda self, seconds: False)
         with pytest.raises(HatchwayError, match="cannot be ended"):
-            # The process does not end while it is awaited, but it has been sent a signal.
+            # The process does not end during the wait, but it was sent a signal.
             lifecycle.end_remains(state)
         assert left.wait(10) == -signal.SIGKILL
 
 
-def test_a_process_id_of_another_one_is_left_alone(state: StateDir) -> None:
+def test_another_process_with_the_same_id_gets_no_signal(state: StateDir) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]) as other:
         stranger = Process(other.pid, "another start")
         assert Process.of(other.pid).alive()
@@ -105,13 +105,13 @@ def test_a_process_id_of_another_one_is_left_alone(state: StateDir) -> None:
 @pytest.mark.parametrize(
     "note", [b"", b"\0" * 400, b"[]", b'{"process": {"pid": 0, "started": ""}}', b'{"process": 3}']
 )
-def test_an_unreadable_note_is_none(state: StateDir, note: bytes) -> None:
+def test_an_unreadable_lock_file_names_no_process(state: StateDir, note: bytes) -> None:
     state.lock_file.write_bytes(note)
     assert state.holder() is None
     assert not lifecycle.stop(state)
 
 
-def test_only_one_starts_a_cluster(state: StateDir) -> None:
+def test_only_one_command_starts_a_cluster(state: StateDir) -> None:
     waited = []
     with state.starting() as alone:
         assert alone
@@ -125,8 +125,8 @@ def test_only_one_starts_a_cluster(state: StateDir) -> None:
     assert not waited
 
 
-def test_a_start_waits_for_an_end(state: StateDir) -> None:
-    """Whichever of `up` and `down` is started second waits for the first."""
+def test_up_and_down_wait_for_each_other(state: StateDir) -> None:
+    """`up` waits for a `down` that was started before, and the reverse."""
     waited = []
     with contextlib.ExitStack() as ending:
         ending.enter_context(commandorder.ending(state))
@@ -136,7 +136,7 @@ def test_a_start_waits_for_an_end(state: StateDir) -> None:
 
         def told(what: str) -> None:
             waited.append(what)
-            assert state.starter() is None, "an end would take it for a start that is under way"
+            assert state.starter() is None, "`down` would take this file for a start in progress"
             ending.close()
 
         with commandorder.starting(state, told):
@@ -145,7 +145,7 @@ def test_a_start_waits_for_an_end(state: StateDir) -> None:
     assert not state.stop_file.exists()
 
 
-def test_a_control_plane_that_has_heard_its_end_does_not_run_already(
+def test_a_control_plane_that_is_ending_does_not_count_as_running(
     state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     state.save_run({"pid": 1})
@@ -161,13 +161,13 @@ def test_a_control_plane_that_has_heard_its_end_does_not_run_already(
     assert commandorder.settle(state) is None
 
 
-def test_a_disk_that_takes_no_lock_keeps_nobody_from_ending(state: StateDir) -> None:
+def test_a_cluster_can_be_ended_on_a_disk_without_locks(state: StateDir) -> None:
     state.stop_file = state.path / "nowhere" / "stop"
     with commandorder.ending(state):
         assert not state.is_ending()
 
 
-def test_a_start_that_has_not_got_far_is_waited_for_and_ended(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_without_a_control_plane_is_ended(state: StateDir, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "_HEAR_SECONDS", 0.1)
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom hatchway.cluster.state import StateDir\n"
@@ -181,7 +181,7 @@ def test_a_start_that_has_not_got_far_is_waited_for_and_ended(state: StateDir, m
         assert starter.wait(10) == -signal.SIGTERM
 
 
-def test_a_file_in_its_place_is_one_line(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_state_directory_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("")
     for path in (tmp_path / "f", tmp_path / "f" / "below"):
         with pytest.raises(HatchwayError, match="there is a file in its place"):
@@ -199,13 +199,13 @@ def test_a_file_in_its_place_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_directory_that_may_not_be_written(tmp_path: Path) -> None:
+def test_a_state_directory_that_is_not_writable(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(HatchwayError, match="Permission denied"):
         StateDir(tmp_path / "c").create()
 
 
-def test_a_configuration_that_no_one_wrote(state: StateDir) -> None:
+def test_a_stored_configuration_with_wrong_types_is_an_error(state: StateDir) -> None:
     state.save_config(ClusterConfig(api_port=None))
     assert state.load_config() == ClusterConfig(api_port=None)
     for wrong in ({"workers": "2"}, {"workers": True}, {"network": None}, {"api_port": 1.5}):
@@ -215,7 +215,7 @@ def test_a_configuration_that_no_one_wrote(state: StateDir) -> None:
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_a_hint_names_only_what_is_there(state: StateDir, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hint_names_only_files_that_exist(state: StateDir, there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log of an ephemeral cluster that cannot start is deleted with its directory."""
     code = f"""
 import json, shutil
@@ -232,7 +232,7 @@ print(json.dumps({{"event": "error", "message": "no", "hint": "see {state.server
     assert caught.value.hint == (f"see {state.server_log}" if there else "")
 
 
-def test_whose_directory_it_is_can_be_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hint_shows_how_to_list_the_owner_of_the_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The hint names a directory that exists, because the cluster's own directory has not been made yet."""
 
     def mkdir(path: Path, **_: object) -> None:
@@ -244,10 +244,8 @@ def test_whose_directory_it_is_can_be_looked_up(tmp_path: Path, monkeypatch: pyt
     assert caught.value.hint.startswith(f"`ls -ld {tmp_path}` shows its owner")
 
 
-def test_a_directory_in_which_nothing_may_be_looked_up_is_reported_as_such(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As `HATCHWAY_STATE_DIR=/root/x hatchway up` of an ordinary user, whose first step looks for the file of `down`."""
+def test_a_directory_without_the_right_to_search_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for an ordinary user with HATCHWAY_STATE_DIR=/root/x: the first step, the search for `down`'s file, fails."""
     state = StateDir(tmp_path / "x" / "c")
     opened = os.open
 
@@ -264,7 +262,7 @@ def test_a_directory_in_which_nothing_may_be_looked_up_is_reported_as_such(
     assert "--state-dir" in caught.value.hint
 
 
-def test_a_cluster_keeps_its_way_with_images_until_another_one_is_wanted(state: StateDir) -> None:
+def test_a_cluster_keeps_host_programs_until_the_option_changes(state: StateDir) -> None:
     assert not configure(state, Options()).host_programs
     assert configure(state, Options(host_programs=True)).host_programs
     assert configure(state, Options()).host_programs
@@ -274,7 +272,7 @@ def test_a_cluster_keeps_its_way_with_images_until_another_one_is_wanted(state: 
     assert not configure(state, Options(host_programs=False)).host_programs
 
 
-def test_a_cluster_with_other_users_files_says_who_can_remove_it(
+def test_the_error_about_other_users_files_says_who_can_remove_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(path: Path) -> None:

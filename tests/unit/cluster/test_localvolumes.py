@@ -1,4 +1,4 @@
-"""Making and removing the directories of provisioned volumes; links that pods have left there are not followed."""
+"""The directories of provisioned volumes: making and removing them does not follow links that pods have made."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_every_user_of_a_container_may_write_to_a_new_directory(nodes: Path) -> 
 
 
 @pytest.mark.parametrize("link", ["/var", "/var/local-path-provisioner", "/var/local-path-provisioner/pvc-1"])
-def test_links_lead_to_no_other_place(nodes: Path, link: str) -> None:
+def test_links_are_not_followed(nodes: Path, link: str) -> None:
     outside = nodes.parent / "outside"
     (outside / "pvc-1").mkdir()
     (outside / "local-path-provisioner/pvc-1").mkdir(parents=True)
@@ -45,7 +45,7 @@ def test_links_lead_to_no_other_place(nodes: Path, link: str) -> None:
     volumes = LocalVolumes(nodes)
     before = sorted(outside.rglob("*"))
     if link.endswith("pvc-1"):
-        # A link in the place of the volume itself is not followed.
+        # A link in place of the volume's directory is not followed, either.
         with pytest.raises(OSError, match=r"directory|symbolic"):
             volumes.make("node-1", "pvc-1")
     else:
@@ -66,7 +66,7 @@ def test_relative_links_end_at_the_node(nodes: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "a\0b", "x" * 256])
 @pytest.mark.parametrize("bad", ["node", "name"])
-def test_names_that_are_no_names(nodes: Path, name: str, bad: str) -> None:
+def test_invalid_names(nodes: Path, name: str, bad: str) -> None:
     place = (name, "pvc-1") if bad == "node" else ("node-1", name)
     with pytest.raises(ValueError, match="not a volume's directory"):
         LocalVolumes(nodes).make(*place)
@@ -79,7 +79,7 @@ def test_names_that_are_no_names(nodes: Path, name: str, bad: str) -> None:
     ("shared", "free"),
     [("/", False), ("/var", False), (ROOT, False), (ROOT + "/", False), ("/var/local-path", True), ("/home/a", True)],
 )
-def test_a_shared_directory_of_the_machine_is_left_alone(nodes: Path, shared: str, free: bool) -> None:
+def test_host_paths_that_overlap_the_volumes_are_refused(nodes: Path, shared: str, free: bool) -> None:
     volumes = LocalVolumes(nodes, ["/srv", shared])
     assert (volumes.problem() == "") == free
     if not free:

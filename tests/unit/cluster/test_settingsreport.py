@@ -1,4 +1,4 @@
-"""The lines of `hatchway up` and `hatchway status` about the settings that open a cluster, and about egress."""
+"""The output of `hatchway up` and `hatchway status` about settings that open a cluster to others, and about egress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hatchway.errors import HatchwayError
 NO_DEVICE = "/dev/net/tun cannot be opened: permission denied"
 
 
-def test_a_default_cluster_has_nothing_to_tell() -> None:
+def test_a_default_cluster_has_no_lines() -> None:
     assert settingsreport.lines(settingsreport.settings(ClusterConfig())) == []
 
 
@@ -48,7 +48,7 @@ def test_each_other_setting_has_a_line(config: ClusterConfig, label: str, text: 
         ({"tool": "pasta", "up": False, "why": "it ended: no route"}, ClusterConfig(), "it ended: no route"),
     ],
 )
-def test_up_says_what_is_not_expected_of_egress(
+def test_up_reports_unexpected_states_of_egress(
     record: dict[str, object] | None, config: ClusterConfig, told: str
 ) -> None:
     found = settingsreport.egress_at_start(record, config)
@@ -56,9 +56,7 @@ def test_up_says_what_is_not_expected_of_egress(
     assert bool(found) == bool(told)
 
 
-def test_a_named_program_that_cannot_make_its_interface_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_chosen_egress_program_that_cannot_run_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tools, "choose", lambda _: None)
     monkeypatch.setattr(tools, "obstacle", lambda *_: NO_DEVICE)
     state = StateDir(tmp_path / "c")
@@ -68,11 +66,11 @@ def test_a_named_program_that_cannot_make_its_interface_is_an_error(
     assert "chmod 0666 /dev/net/tun" in caught.value.hint
     assert not state.path.exists()
     assert configure(state, Options(egress="auto")).egress == "auto"
-    # On loopback no interface is needed.
+    # With `--network loopback`, the program is not used, so there is no error.
     assert configure(state, Options(egress="pasta", network="loopback")).egress == "pasta"
 
 
-def test_host_paths_are_kept_until_they_are_closed(tmp_path: Path) -> None:
+def test_host_paths_are_kept_until_the_option_none(tmp_path: Path) -> None:
     state, opened = StateDir(tmp_path / "c"), tmp_path / "opened"
     opened.mkdir()
     config = configure(state, Options(host_paths=check_host_paths(state, [str(opened)])))
@@ -83,7 +81,7 @@ def test_host_paths_are_kept_until_they_are_closed(tmp_path: Path) -> None:
         check_host_paths(state, ["none", str(opened)])
 
 
-def test_an_ephemeral_start_of_a_cluster_that_runs_is_reported() -> None:
+def test_ephemeral_is_reported_if_the_running_cluster_is_not() -> None:
     assert Options(ephemeral=True).differing(ClusterConfig()) == ["--ephemeral"]
     assert Options(ephemeral=True).differing(ClusterConfig(ephemeral=True)) == []
     assert Options().differing(ClusterConfig(ephemeral=True)) == []

@@ -1,4 +1,4 @@
-"""A controller's step that does not return is detected, logged and ended; all others continue."""
+"""A controller's step that does not return is detected, logged and ended; other steps continue."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def spin() -> None:
         pass
 
 
-def test_a_step_without_an_end_is_cut_off(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_endless_step_is_interrupted(caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> None:
         await asyncio.sleep(0)
         spin()
@@ -49,7 +49,7 @@ def test_a_step_without_an_end_is_cut_off(caplog: pytest.LogCaptureFixture) -> N
     assert "in spin" in caplog.text
 
 
-def test_work_that_is_not_guarded_is_named_and_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+def test_work_that_is_not_guarded_is_logged_and_not_interrupted(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         with watching():
             until = time.monotonic() + 0.8
@@ -60,7 +60,7 @@ def test_work_that_is_not_guarded_is_named_and_left_alone(caplog: pytest.LogCapt
     assert "held for 0.2 s by this" in caplog.text
 
 
-def test_what_must_be_done_as_a_whole_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_may_not_be_interrupted_is_completed_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watchdog, "_UNINTERRUPTIBLE", (__name__,))
     left = False
 
@@ -79,7 +79,7 @@ def test_what_must_be_done_as_a_whole_is_waited_for(monkeypatch: pytest.MonkeyPa
     assert left
 
 
-async def test_guarded_work_is_awaited_and_cancelled_as_any_other() -> None:
+async def test_guarded_work_can_be_awaited_and_cancelled() -> None:
     async def work(value: int) -> int:
         await asyncio.sleep(0)
         return value
@@ -121,7 +121,7 @@ class Spinning(Controller):
         return None
 
 
-async def test_one_bad_object_does_not_hold_up_the_others(caplog: pytest.LogCaptureFixture) -> None:
+async def test_one_bad_object_does_not_delay_other_objects(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     world = World(Spinning)
     controller = world.controller(Spinning)

@@ -50,12 +50,12 @@ async def test_a_pod(controller: type[Controller], resource: str, owner: Object)
     await world.node("n1")
     await world.client.create(resource, owner, "d")
     async with world.running():
-        # The StatefulSet's second pod, while its first one is not ready; a surplus pod of each other workload.
+        # For the StatefulSet, this is the second pod, while the first is not ready; for other workloads, a surplus pod.
         await world.client.create("pods", pod("web-1", labels=LABELS, nodeName="n1"), "d")
         await world.client.create("pods", pod("foreign", labels={"app": "other"}), "d")
         await world.settle()
         found = {obj["metadata"]["name"]: obj for obj in world.client.all("pods")}
-        # The surplus pod is deleted, and only an owner deletes it.
+        # A surplus pod is deleted after its adoption, because only an owner deletes it.
         assert "web-1" not in found or owners(found["web-1"]) == ["web"]
         assert owners(found["foreign"]) == []
 

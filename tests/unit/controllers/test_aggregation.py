@@ -18,13 +18,13 @@ def role(name: str, labels: dict[str, str], *verbs: str, selects: dict[str, str]
     return made
 
 
-def test_rules_are_those_of_the_selected_in_the_order_of_names_once() -> None:
+def test_rules_are_collected_in_the_order_of_role_names_without_duplicates() -> None:
     whole = role("whole", {"part": "yes"}, "old", selects={"part": "yes"})
     parts = [role("b", {"part": "yes"}, "get", "list"), role("a", {"part": "yes"}, "watch", "get"), role("c", {}, "x")]
     assert aggregate(whole, [whole, *parts]) == [{"verbs": ["watch"]}, {"verbs": ["get"]}, {"verbs": ["list"]}]
 
 
-def test_the_default_roles_are_what_the_controller_would_make_of_them() -> None:
+def test_the_default_roles_are_already_aggregated() -> None:
     """The default roles are stored in their final form, so that a start of a cluster does not write them."""
     roles = [obj for resource, obj in bootstrap_objects() if resource == ROLES]
     aggregated = [one for one in roles if "aggregationRule" in one]
@@ -33,7 +33,7 @@ def test_the_default_roles_are_what_the_controller_would_make_of_them() -> None:
         assert aggregate(one, roles) == one["rules"], one["metadata"]["name"]
 
 
-async def test_they_follow_and_a_start_leaves_them() -> None:
+async def test_aggregated_roles_follow_changes_and_a_start_writes_none() -> None:
     world = World(ClusterRoleAggregator)
     async with world.running():
         whole = role("whole", {"into": "all"}, selects={"part": "yes"})

@@ -19,7 +19,7 @@ def reference(owner: Object, **more: object) -> Object:
 
 
 async def circle(world: World, size: int) -> list[Object]:
-    """Make ConfigMaps of which each owns the next, and the last owns the first; each blocks its owner's deletion."""
+    """Make a cycle of ConfigMaps: each owns the next, the last owns the first, and each blocks its owner's deletion."""
     made = [await make(world, f"c{number}") for number in range(size)]
     for owner, dependent in zip(made, [*made[1:], made[0]], strict=True):
         owners = [reference(owner, blockOwnerDeletion=True)]
@@ -30,7 +30,7 @@ async def circle(world: World, size: int) -> list[Object]:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 10])
 @pytest.mark.parametrize("propagation", ["Foreground", "Background"])
-async def test_a_circle_goes_as_a_whole(size: int, propagation: str) -> None:
+async def test_a_cycle_is_deleted_as_a_whole(size: int, propagation: str) -> None:
     world = World(GarbageCollector)
     async with world.running(), asyncio.timeout(20):
         await circle(world, size)
@@ -40,7 +40,7 @@ async def test_a_circle_goes_as_a_whole(size: int, propagation: str) -> None:
         assert names(world) == {"other"}
 
 
-async def test_a_circle_orphaned_at_one_place_is_a_chain() -> None:
+async def test_a_cycle_becomes_a_chain_when_one_object_orphans_its_dependents() -> None:
     world = World(GarbageCollector)
     async with world.running(), asyncio.timeout(20):
         await circle(world, 3)
@@ -53,7 +53,7 @@ async def test_a_circle_orphaned_at_one_place_is_a_chain() -> None:
 
 
 @pytest.mark.parametrize("size", [2, 5])
-async def test_all_of_a_circle_deleted_at_once(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_objects_of_a_cycle_deleted_by_the_client(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(garbage, "_CIRCLE_SECONDS", 0.0)
     world = World(GarbageCollector)
     async with world.running(), asyncio.timeout(20):
@@ -63,7 +63,7 @@ async def test_all_of_a_circle_deleted_at_once(size: int, monkeypatch: pytest.Mo
         assert names(world) == set()
 
 
-async def test_a_chain_in_the_foreground_ends_with_its_root() -> None:
+async def test_foreground_deletion_of_a_chain_deletes_the_root_last() -> None:
     world = World(GarbageCollector)
     gone: list[str] = []
     world.context.cache(MAPS).subscribe(
@@ -90,7 +90,7 @@ async def test_many_dependents(propagation: str) -> None:
         assert len(names(world)) == (300 if propagation == "Orphan" else 0)
 
 
-async def test_an_owner_that_no_longer_is_blocked_goes() -> None:
+async def test_an_owner_is_deleted_after_its_last_blocking_dependent() -> None:
     world = World(GarbageCollector)
     async with world.running():
         root = await make(world, "root")
@@ -114,7 +114,7 @@ async def test_an_owner_in_another_namespace_is_reported() -> None:
         assert ("child", "OwnerRefInvalidNamespace") in [event[:2] for event in world.recorder.events]
 
 
-async def test_a_cluster_object_with_a_namespaced_owner_stays() -> None:
+async def test_a_cluster_scoped_object_with_a_namespaced_owner_is_kept() -> None:
     world = World(GarbageCollector)
     async with world.running():
         root = await make(world, "root")

@@ -24,7 +24,7 @@ def config_map(name: str, **data: str) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
 
 
-async def test_a_key_waits_once_and_is_with_one_worker() -> None:
+async def test_a_key_is_queued_once_and_has_one_worker_at_a_time() -> None:
     queue: WorkQueue[str] = WorkQueue()
     for key in ("a", "b", "a"):
         queue.add(key)
@@ -40,7 +40,7 @@ async def test_a_key_waits_once_and_is_with_one_worker() -> None:
     assert queue.idle
 
 
-async def test_the_earliest_date_counts_and_back_off_grows() -> None:
+async def test_the_earliest_time_counts_and_the_back_off_grows() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add_after("a", 0.001)
     queue.add_after("a", 1000)
@@ -72,7 +72,7 @@ class Failing(Controller):
         return None
 
 
-async def test_whatever_reconcile_raises_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+async def test_reconcile_is_retried_after_any_exception(caplog: pytest.LogCaptureFixture) -> None:
     world = World(Failing)
     controller = world.controller(Failing)
     controller.errors = [ValueError("broken"), conflict("configmaps", "x", "changed"), ApiError(500, "", "away")]
@@ -81,12 +81,12 @@ async def test_whatever_reconcile_raises_is_tried_again(caplog: pytest.LogCaptur
         async with world.running():
             assert controller.seen == [("d", "x")] * 4
     said = [record.message for record in caplog.records if record.levelno >= logging.WARNING]
-    assert len(said) == 2, "a conflict is no news"
+    assert len(said) == 2, "a conflict is not logged as a warning"
     assert "away" in said[0]
     assert "broken" in caplog.text
 
 
-async def test_what_ends_is_started_again_and_reported(
+async def test_supervised_coroutines_that_end_are_restarted_and_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     starts = 0
@@ -119,7 +119,7 @@ async def test_what_ends_is_started_again_and_reported(
     assert "thing has ended" in caplog.text
 
 
-async def test_a_cache_knows_when_it_has_caught_up() -> None:
+async def test_waiting_until_a_cache_has_caught_up() -> None:
     client = FakeClient()
     cache = ObjectCache(client, "configmaps")
     seen: list[tuple[str, str, bool]] = []
@@ -140,7 +140,7 @@ async def test_a_cache_knows_when_it_has_caught_up() -> None:
     await asyncio.wait([task])
 
 
-async def test_a_subscriber_that_fails_hides_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_subscriber_does_not_prevent_later_events(caplog: pytest.LogCaptureFixture) -> None:
     client = FakeClient()
     cache = ObjectCache(client, "configmaps")
     seen: list[str] = []
@@ -161,7 +161,7 @@ async def test_a_subscriber_that_fails_hides_nothing(caplog: pytest.LogCaptureFi
     await asyncio.wait([task])
 
 
-async def test_ensure_creates_updates_and_rests() -> None:
+async def test_ensure_creates_and_updates_and_writes_no_more_than_needed() -> None:
     client = FakeClient()
     wanted = config_map("a", x="1")
     wanted["metadata"] |= {"namespace": "d", "labels": {"own": "1"}}
@@ -176,7 +176,7 @@ async def test_ensure_creates_updates_and_rests() -> None:
     assert client.writes == writes
 
 
-async def test_ensure_survives_others_who_write() -> None:
+async def test_ensure_retries_after_conflicts() -> None:
     client = FakeClient()
     wanted = config_map("a", x="1")
     wanted["metadata"]["namespace"] = "d"
@@ -195,7 +195,7 @@ def test_merge_keeps_defaults_inside_lists_of_equal_length() -> None:
     assert merge(current, wanted)["spec"]["ports"] == [{"port": 2}, {"port": 3}]
 
 
-async def test_a_key_without_end_is_slowed_down_and_leaves_others_their_turn(
+async def test_a_key_that_is_always_added_again_is_slowed_down(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workqueue, "_WINDOW_RUNS", 50)
@@ -220,7 +220,7 @@ async def test_a_key_without_end_is_slowed_down_and_leaves_others_their_turn(
         await asyncio.sleep(0)
     assert controller.runs <= 52
     assert turns >= 50
-    # It is handled when its time has come.
+    # After its delay, the key is handled.
     controller.queue._timers["a"].cancel()
     controller.queue._due("a", slowed=True)
     before = controller.runs
@@ -231,7 +231,7 @@ async def test_a_key_without_end_is_slowed_down_and_leaves_others_their_turn(
     controller.queue.close()
 
 
-async def test_a_key_whose_work_took_long_rests_and_others_do_not_wait_for_it() -> None:
+async def test_a_key_whose_work_took_long_is_delayed_but_other_keys_are_not() -> None:
     queue: WorkQueue[str] = WorkQueue()
     queue.add("long")
     assert await queue.get() == "long"

@@ -1,4 +1,4 @@
-"""When a CronJob starts a Job (cases of `cronjob_controllerv2_test.go`)."""
+"""The times at which a CronJob starts a Job (cases of `cronjob_controllerv2_test.go`)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_no_run(given: Object, wanted: list[str]) -> None:
     assert reasons(plan) == wanted
 
 
-def test_many_missed_runs_are_one() -> None:
+def test_many_missed_runs_start_one_job() -> None:
     plan = plan_cron(cron("* * * * *", ago=101 * 60 + 31), [], NOW)
     assert plan.moment == NOW.replace(second=0)
     assert reasons(plan) == ["TooManyMissedTimes"]
@@ -104,7 +104,7 @@ def test_replace() -> None:
     assert "active" not in plan.status
 
 
-def test_jobs_that_end_go_missing_or_are_others() -> None:
+def test_ended_missing_and_unexpected_jobs() -> None:
     ended, running = job("ended", "Complete"), job("running")
     plan = plan_cron(cron(status=active(ended, running, job("lost")), suspend=True), [ended, running, job("new")], NOW)
     assert reasons(plan) == ["SawCompletedJob", "UnexpectedJob", "MissingJob"]
@@ -112,7 +112,7 @@ def test_jobs_that_end_go_missing_or_are_others() -> None:
     assert plan.status["lastSuccessfulTime"] == stamp(99)
 
 
-def test_the_history_keeps_the_newest() -> None:
+def test_the_history_keeps_the_newest_jobs() -> None:
     jobs = [job(f"ok-{age}", "Complete", age) for age in (50, 10, 30)] + [job("bad", "Failed"), job("runs")]
     given = cron(suspend=True, successfulJobsHistoryLimit=1, failedJobsHistoryLimit=0)
     plan = plan_cron(given, jobs, NOW)

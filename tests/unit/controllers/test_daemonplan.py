@@ -50,7 +50,7 @@ def planned(owner: Object, nodes: list[Object], *pods: Object) -> tuple[list[str
     return plan.create, sorted(one["metadata"]["name"] for one in plan.delete)
 
 
-def test_a_pod_is_for_one_node_and_stays_there() -> None:
+def test_a_pod_selects_one_node_and_tolerates_its_taints() -> None:
     affinity = {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}}
     owner = daemon_set({"affinity": affinity, "hostNetwork": True, "tolerations": [{"operator": "Exists"}]})
     made = new_daemon_pod(owner, daemon_spec(owner), "n1", "hash")
@@ -82,7 +82,7 @@ def test_a_pod_is_for_one_node_and_stays_there() -> None:
         ({"tolerations": [{"operator": "Exists"}]}, node("n", {"key": "x", "effect": "NoExecute"}), (True, True)),
     ],
 )
-def test_which_nodes(spec: Object, where: Object, wanted: tuple[bool, bool]) -> None:
+def test_nodes_that_get_a_pod(spec: Object, where: Object, wanted: tuple[bool, bool]) -> None:
     assert node_wants(daemon_spec(daemon_set(spec)), where) == wanted
 
 
@@ -110,7 +110,7 @@ def test_steps(owner: Object, pods: list[Object], wanted: tuple[list[str], list[
     assert planned(owner, NODES, *pods) == wanted
 
 
-def test_on_delete_waits_for_someone() -> None:
+def test_on_delete_does_not_delete_old_pods() -> None:
     owner = daemon_set()
     owner["spec"]["updateStrategy"] = {"type": "OnDelete"}
     assert planned(owner, NODES, *OLD) == ([], [])
@@ -142,7 +142,7 @@ def test_the_status() -> None:
         [{}, {"maxUnavailable": 3}, {"maxSurge": 1, "maxUnavailable": 0}, {"maxSurge": "100%", "maxUnavailable": 0}]
     ),
 )
-def test_each_node_ends_with_one_pod_of_the_template(found: list[tuple[str, str, bool]], rules: Any) -> None:
+def test_in_the_end_each_node_has_one_pod_of_the_template(found: list[tuple[str, str, bool]], rules: Any) -> None:
     owner = daemon_set(**rules)
     pods = {f"p{at}": pod(f"p{at}", where, label, ready=ready) for at, (where, label, ready) in enumerate(found)}
     number = len(pods)

@@ -51,7 +51,7 @@ def condition(world: World, kind: str) -> tuple[str, str]:
     return found["status"], found["reason"]
 
 
-async def test_it_comes_up_and_rests() -> None:
+async def test_a_new_deployment_becomes_available() -> None:
     world = await make()
     async with world.running():
         [found] = world.client.all(SETS)
@@ -74,7 +74,7 @@ async def test_it_comes_up_and_rests() -> None:
         assert world.client.writes == before
 
 
-async def test_rolling_update_keeps_its_promises() -> None:
+async def test_rolling_update_obeys_max_unavailable_and_max_surge() -> None:
     world = await make(replicas=10)
     async with world.running():
         await world.kubelets()
@@ -160,7 +160,7 @@ async def test_recreate_never_runs_two_versions() -> None:
         assert len(world.pods()) == 3
 
 
-async def test_paused_does_not_roll_but_scales() -> None:
+async def test_a_paused_deployment_is_scaled_but_not_rolled_out() -> None:
     world = await make()
     async with world.running():
         await world.kubelets()
@@ -178,7 +178,7 @@ async def test_paused_does_not_roll_but_scales() -> None:
         assert condition(world, "Progressing") == ("True", "NewReplicaSetAvailable")
 
 
-async def test_old_sets_are_forgotten_beyond_the_limit() -> None:
+async def test_old_sets_beyond_the_history_limit_are_deleted() -> None:
     world = await make(revisionHistoryLimit=2)
     async with world.running():
         for number in range(5):
@@ -188,7 +188,7 @@ async def test_old_sets_are_forgotten_beyond_the_limit() -> None:
         assert sizes(world) == {"v2": 0, "v3": 0, "v4": 3}
 
 
-async def test_labels_and_annotations_reach_the_set() -> None:
+async def test_annotations_are_copied_to_the_set() -> None:
     world = await make()
     async with world.running():
         patch = {"metadata": {"annotations": {"kubernetes.io/change-cause": "why"}}}
@@ -198,7 +198,7 @@ async def test_labels_and_annotations_reach_the_set() -> None:
         assert found["metadata"]["annotations"]["kubernetes.io/change-cause"] == "why"
 
 
-async def test_a_name_that_is_taken_salts_the_hash() -> None:
+async def test_the_hash_is_changed_if_another_set_has_the_name() -> None:
     world = await make()
     wanted = current(world)["spec"]["template"]
     name = "web-" + template_hash(wanted, None)
@@ -212,7 +212,7 @@ async def test_a_name_that_is_taken_salts_the_hash() -> None:
         assert len(world.pods(app="web")) == 3
 
 
-async def test_a_refused_set_shows_in_the_status() -> None:
+async def test_a_refused_set_is_reported_in_the_status() -> None:
     world = await make()
     refused = [True]
 
@@ -256,7 +256,7 @@ OPERATIONS = st.lists(
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(OPERATIONS)
-async def test_whatever_happens_it_converges(operations: list[tuple[str, int]]) -> None:
+async def test_a_deployment_converges_after_any_events(operations: list[tuple[str, int]]) -> None:
     world = await make()
     wanted, image = 3, "x"
     async with world.running():
@@ -282,7 +282,7 @@ async def test_whatever_happens_it_converges(operations: list[tuple[str, int]]) 
                     chosen = found[number % len(found)]["metadata"]["name"]
                     await world.client.delete(resource, chosen, "d", grace_period=0)
         for _ in range(10):
-            # The update may have had a conflict with the controller's; write it again.
+            # The update may have had a conflict with the controller's update, so write it again.
             with contextlib.suppress(ApiError):
                 await change(world, paused=False, replicas=wanted, image=image)
                 break

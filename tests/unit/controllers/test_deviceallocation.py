@@ -53,7 +53,7 @@ def allocated(
 TWO = piece(gpu("a", "x", "8Gi"), gpu("b", "y", "16Gi"))
 
 
-def test_devices_are_counted_and_given_once() -> None:
+def test_each_device_is_allocated_once() -> None:
     assert allocated([claim(exactly())], TWO) == [[("gpu", "a")]]
     assert allocated([claim(exactly()), claim(exactly())], TWO) == [[("gpu", "a")], [("gpu", "b")]]
     assert allocated([claim(exactly(count=2))], TWO) == [[("gpu", "a"), ("gpu", "b")]]
@@ -61,13 +61,13 @@ def test_devices_are_counted_and_given_once() -> None:
     assert allocated([claim(exactly())], TWO, taken={DeviceId(DRIVER, "p", "a")}) == [[("gpu", "b")]]
 
 
-def test_a_choice_that_leads_nowhere_is_taken_back() -> None:
+def test_a_choice_that_makes_another_request_fail_is_undone() -> None:
     small = exactly("small", when="device.driver == 'gpu.example.com'")
     only = exactly("only", when=f"device.attributes['{DRIVER}'].family == 'x'")
     assert allocated([claim(small, only)], TWO) == [[("small", "b"), ("only", "a")]]
 
 
-def test_all_devices_must_be_free_and_known() -> None:
+def test_allocation_of_all_devices_needs_a_complete_pool_of_free_devices() -> None:
     wanted = [claim(exactly(allocationMode="All"))]
     assert allocated(wanted, TWO) == [[("gpu", "a"), ("gpu", "b")]]
     assert allocated(wanted, TWO, taken={DeviceId(DRIVER, "p", "b")}) is None
@@ -91,7 +91,7 @@ def test_only_the_newest_generation_of_a_pool_counts() -> None:
             {"key": "zone", "operator": "In", "values": ["b"]}]}]}}, False),
     ],
 )  # fmt: skip
-def test_devices_have_their_nodes(place: Object, fits: bool) -> None:
+def test_devices_are_allocated_only_on_their_nodes(place: Object, fits: bool) -> None:
     found = allocate_claims([claim(exactly())], NODE, device_pools([piece(device("a"), **place)]), CLASSES, set(),
                             device_matches)  # fmt: skip
     assert (found is not None) == fits
@@ -116,20 +116,20 @@ def test_constraints_compare_attributes() -> None:
     assert allocated([claim(exactly(count=3), **other)], devices) is None
 
 
-def test_taints_want_tolerations() -> None:
+def test_devices_with_taints_need_tolerations() -> None:
     devices = piece(device("a", taints=[{"key": "broken", "effect": "NoSchedule"}]), device("b"))
     assert allocated([claim(exactly())], devices) == [[("gpu", "b")]]
     tolerant = exactly(tolerations=[{"key": "broken", "operator": "Exists"}])
     assert allocated([claim(tolerant)], devices) == [[("gpu", "a")]]
 
 
-def test_the_first_alternative_that_is_there_counts() -> None:
+def test_the_first_available_alternative_is_allocated() -> None:
     first = [{"name": one, "deviceClassName": "gpus", "selectors": [{"cel": {"expression": when}}]}
              for one, when in (("big", "false"), ("any", "true"))]  # fmt: skip
     assert allocated([claim({"name": "gpu", "firstAvailable": first})], TWO) == [[("gpu/any", "a")]]
 
 
-def test_access_for_administration_leaves_devices_to_others() -> None:
+def test_admin_access_does_not_reserve_devices() -> None:
     admin = exactly("admin", adminAccess=True, allocationMode="All")
     assert allocated([claim(admin), claim(exactly(count=2))], TWO) == [
         [("admin", "a"), ("admin", "b")],
@@ -137,11 +137,11 @@ def test_access_for_administration_leaves_devices_to_others() -> None:
     ]
 
 
-def test_devices_that_are_shared_are_left_alone() -> None:
+def test_devices_with_multiple_allocations_are_not_allocated() -> None:
     assert allocated([claim(exactly())], piece(device("a", allowMultipleAllocations=True))) is None
 
 
-def test_what_cannot_be_done_is_told() -> None:
+def test_errors_of_allocation() -> None:
     with pytest.raises(DeviceProblem, match="request gpu: device class gpus does not exist"):
         allocated([claim(exactly())], TWO, classes={})
     with pytest.raises(DeviceProblem, match=r"device gpu\.example\.com/p/a: CEL runtime error: no such key: none"):
@@ -152,7 +152,7 @@ def test_what_cannot_be_done_is_told() -> None:
         allocated([claim(exactly(count=16), exactly("last"), **never)], many)
 
 
-def test_alternatives_that_lead_nowhere_end() -> None:
+def test_the_number_of_tried_alternatives_is_limited() -> None:
     def eight(name: str) -> Object:
         when = [{"cel": {"expression": f"device.attributes['{DRIVER}'].family == '{name}'"}}]
         each = {"deviceClassName": "gpus", "allocationMode": "All", "selectors": when}
@@ -164,7 +164,7 @@ def test_alternatives_that_lead_nowhere_end() -> None:
         allocated([claim(*map(eight, names), exactly("last", when="false"))], devices)
 
 
-def test_choices_of_many_comparisons_end_in_time() -> None:
+def test_the_time_for_many_comparisons_is_limited() -> None:
     names = [f"{DRIVER}/a{number}" for number in range(32)]
     attributes = {name: {"string": "x" * 64} for name in names}
     devices = piece(*(device(f"d{number}", attributes=attributes) for number in range(64)))
@@ -209,13 +209,13 @@ def test_configurations_of_classes_and_claims_are_in_the_result() -> None:
         ("device.allowMultipleAllocations", False),
     ],
 )
-def test_expressions_see_the_device(text: str, answer: bool) -> None:
+def test_expressions_can_use_the_device(text: str, answer: bool) -> None:
     one = gpu("a", "x", "8Gi")
     one["attributes"]["version"] = {"version": "1.2.0"}
     assert device_matches(text, DRIVER, one) is answer
 
 
 @pytest.mark.parametrize("text", ["device.", "device.driver", "device.attributes['gpu.example.com'].none"])
-def test_expressions_without_an_answer_are_errors(text: str) -> None:
+def test_expressions_that_fail_are_errors(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         device_matches(text, DRIVER, device("a"))

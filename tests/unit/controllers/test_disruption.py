@@ -49,12 +49,12 @@ THREE = [pod("a"), pod("b"), pod("c", ready=False)]
         ({}, (3, 2, 0, 2)),
     ],
 )
-def test_counts(spec: Object, wanted: tuple[int, int, int, int]) -> None:
+def test_allowed_disruptions(spec: Object, wanted: tuple[int, int, int, int]) -> None:
     found = count_budget(budget(**spec), THREE, 5, NOW)
     assert (found.expected, found.healthy, found.desired, found.allowed) == wanted
 
 
-def test_pods_that_were_let_go_do_not_count_for_two_minutes() -> None:
+def test_pods_with_an_allowed_eviction_do_not_count_for_two_minutes() -> None:
     known = {"a": "2026-01-01T11:59:00Z", "b": "2026-01-01T11:57:00Z", "gone": "2026-01-01T11:59:00Z"}
     found = count_budget(budget({"disruptedPods": known}, minAvailable=1), THREE, 0, NOW)
     assert found.disrupted == {"a": "2026-01-01T11:59:00Z"}
@@ -62,11 +62,11 @@ def test_pods_that_were_let_go_do_not_count_for_two_minutes() -> None:
     assert (found.healthy, found.again) == (1, 60.0)
 
 
-def test_without_pods_nothing_may_go() -> None:
+def test_a_budget_without_pods_allows_no_evictions() -> None:
     assert count_budget(budget(minAvailable=0), [], 0, NOW).allowed == 0
 
 
-async def test_the_status_follows_the_pods_and_their_set() -> None:
+async def test_the_status_follows_changes_of_pods_and_replica_sets() -> None:
     world = World(ReplicaSetController, DisruptionController)
     async with world.running():
         await world.client.create("replicasets.apps", replica_set("web", 3), "d")

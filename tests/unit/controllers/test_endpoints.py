@@ -81,7 +81,7 @@ async def test_ready_and_not_ready_pods() -> None:
         assert world.client.writes == before
 
 
-async def test_a_pod_that_ends_leaves_at_once() -> None:
+async def test_a_pod_that_is_being_deleted_is_removed_at_once() -> None:
     world = new_world()
     async with world.running():
         await world.client.create("services", service("web", {"app": "web"}), "d")
@@ -163,7 +163,7 @@ async def test_headless_services() -> None:
         assert found["endpoints"][0]["conditions"] == {"ready": True, "serving": False, "terminating": False}
 
 
-async def test_a_service_that_goes_takes_its_endpoints() -> None:
+async def test_endpoints_are_deleted_with_their_service() -> None:
     world = new_world()
     async with world.running():
         await world.client.create("services", service("web", {"app": "web"}), "d")
@@ -178,7 +178,7 @@ async def test_a_service_that_goes_takes_its_endpoints() -> None:
         assert [e["metadata"]["name"] for e in world.client.all("endpoints")] == ["unrelated"]
 
 
-async def test_damage_is_repaired() -> None:
+async def test_deleted_or_changed_slices_are_repaired() -> None:
     world = new_world()
     async with world.running():
         await world.client.create("services", service("web", {"app": "web"}), "d")
@@ -196,7 +196,7 @@ async def test_damage_is_repaired() -> None:
         assert len(slices(world)[0]["endpoints"]) == 1
 
 
-async def test_hand_made_endpoints_are_mirrored() -> None:
+async def test_endpoints_made_by_users_are_mirrored() -> None:
     world = new_world()
     async with world.running():
         await world.client.create("services", service("db", None), "d")
@@ -283,7 +283,7 @@ async def test_other_tasks_have_their_turns_while_the_slices_of_many_pods_are_ma
     assert max(made.values()) <= 200
 
 
-def test_more_than_a_thousand_addresses_are_cut_off_ready_ones_first() -> None:
+def test_endpoints_have_at_most_a_thousand_addresses_and_prefer_ready_ones() -> None:
     def made(number: int) -> Object:
         found = pod(f"p{number}")
         found["metadata"] |= {"uid": str(number), "namespace": "d"}
@@ -302,7 +302,7 @@ NAMES = st.integers(0, 400)
 
 
 @given(st.lists(NAMES, unique=True, max_size=350), st.lists(NAMES, unique=True, max_size=350))
-def test_a_plan_reaches_any_state_from_any_other(first: list[int], second: list[int]) -> None:
+def test_a_plan_leads_from_any_slices_to_any_endpoints(first: list[int], second: list[int]) -> None:
     def endpoint(number: int) -> Object:
         return {"addresses": [f"10.0.{number // 250}.{number % 250}"], "targetRef": {"uid": str(number)}}
 
@@ -329,10 +329,10 @@ def test_a_plan_reaches_any_state_from_any_other(first: list[int], second: list[
     assert sorted(listed) == sorted(map(str, second))
     for found in state:
         assert all(int(e["targetRef"]["uid"]) % 2 == found["ports"][0]["port"] - 1 for e in found["endpoints"])
-    assert not make_plan(state, groups(second), {"a": "b"}, {}), "a second look has nothing to do"
+    assert not make_plan(state, groups(second), {"a": "b"}, {}), "a second plan has no changes"
 
 
-def test_the_key_of_ports_is_made_once_however_many_addresses_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_of_ports_is_made_once_for_all_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[PortKey] = []
 
     def counted(ports: Iterable[Any] | None) -> PortKey:
@@ -361,7 +361,7 @@ class _CountedPorts(list[Any]):
         return super().__iter__()
 
 
-def test_the_ports_of_a_service_are_resolved_once_for_all_pods_that_serve_the_same() -> None:
+def test_ports_are_resolved_once_for_all_pods_with_equal_ports() -> None:
     ports = _CountedPorts([{"name": f"p{number}", "port": number + 1} for number in range(500)])
     ports.append({"name": "named", "port": 9999, "targetPort": "web"})
     spec = {"ports": ports}
@@ -380,7 +380,7 @@ def test_the_ports_of_a_service_are_resolved_once_for_all_pods_that_serve_the_sa
     assert not over
 
 
-def test_ports_that_differ_from_pod_to_pod_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_ports_that_differ_between_pods_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serviceports, "MAX_PORTS", 100)
     spec = {"ports": [{"name": f"p{number}", "port": number + 1, "targetPort": "web"} for number in range(30)]}
     pods = [

@@ -54,7 +54,7 @@ async def make(world: World, found: Object) -> None:
     await world.settle()
 
 
-async def test_waiting_starting_started(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_annotation_changes_from_waiting_to_starting_to_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(firstuse, "_SETTLE_SECONDS", 0.0)
     world = World(*KINDS)
     async with world.running():
@@ -72,7 +72,7 @@ async def test_waiting_starting_started(monkeypatch: pytest.MonkeyPatch) -> None
         assert await state(world) == ""
 
 
-async def test_a_deployment_that_runs_since_earlier_releases_is_left_alone() -> None:
+async def test_a_deployment_of_an_earlier_release_is_not_changed() -> None:
     world = World(*KINDS)
     async with world.running():
         await make(world, deployment(1, annotation=""))
@@ -81,7 +81,7 @@ async def test_a_deployment_that_runs_since_earlier_releases_is_left_alone() -> 
         assert await state(world) == ""
 
 
-async def test_a_false_annotation_of_a_service_is_put_right() -> None:
+async def test_a_wrong_annotation_of_a_service_is_removed() -> None:
     world = World(*KINDS)
     async with world.running():
         await make(world, deployment(0, annotation=""))

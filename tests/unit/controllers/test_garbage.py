@@ -48,7 +48,7 @@ async def test_background() -> None:
         assert names(world) == {"other"}
 
 
-async def test_one_of_two_owners_is_enough_to_stay() -> None:
+async def test_an_object_is_kept_while_one_of_its_owners_exists() -> None:
     world = World(GarbageCollector)
     async with world.running():
         one, two = await make(world, "one"), await make(world, "two")
@@ -79,7 +79,7 @@ async def test_foreground_waits_for_blocking_dependents() -> None:
         assert names(world) == set()
 
 
-async def test_foreground_does_not_wait_for_others() -> None:
+async def test_foreground_does_not_wait_for_other_dependents() -> None:
     world = World(GarbageCollector)
     async with world.running():
         root = await make(world, "root")
@@ -104,7 +104,7 @@ async def test_orphan() -> None:
         assert "ownerReferences" not in world.client.objects[MAPS, "d", "child"]["metadata"]
 
 
-async def test_an_owner_that_never_was_and_one_of_another_namespace() -> None:
+async def test_an_owner_that_never_existed_and_an_owner_in_another_namespace() -> None:
     world = World(GarbageCollector)
     async with world.running():
         far = await make(world, "far", namespace="elsewhere")
@@ -117,7 +117,7 @@ async def test_an_owner_that_never_was_and_one_of_another_namespace() -> None:
         assert again["metadata"]["name"] == "again"
 
 
-async def test_an_owner_of_an_unknown_type_is_left_in_peace() -> None:
+async def test_an_object_with_an_owner_of_an_unknown_type_is_kept() -> None:
     world = World(GarbageCollector)
     async with world.running():
         owner = {"metadata": {"name": "w", "uid": "u"}}
@@ -127,7 +127,7 @@ async def test_an_owner_of_an_unknown_type_is_left_in_peace() -> None:
 
 
 @pytest.mark.parametrize("propagation", ["", "Background", "Foreground"])
-async def test_a_deployment_takes_its_sets_and_pods_along(propagation: str) -> None:
+async def test_sets_and_pods_are_deleted_with_their_deployment(propagation: str) -> None:
     world = World(GarbageCollector, DeploymentController, ReplicaSetController)
     async with world.running():
         await world.client.create("deployments.apps", deployment("web", 3), "d")

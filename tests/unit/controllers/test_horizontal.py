@@ -59,7 +59,7 @@ def wanted(current: int, target: int, pods: list[Object], **usage: int) -> int:
     return proposal.replicas
 
 
-# The cases of replica_calculator_test.go; three pods request one core each unless a case says otherwise.
+# The cases of replica_calculator_test.go. If a case does not say otherwise, three pods request one core each.
 THREE = [pod("a"), pod("b"), pod("c")]
 
 
@@ -76,7 +76,7 @@ def test_usage_near_the_target_changes_nothing() -> None:
     assert wanted(3, 100, THREE, a=1010, b=1030, c=1020) == 3
 
 
-def test_pods_that_are_not_ready_hold_an_increase_back() -> None:
+def test_pods_that_are_not_ready_reduce_an_increase() -> None:
     pods = [pod("a"), pod("b", ready=False, started=START.strftime("%Y-%m-%dT%H:%M:%SZ")), pod("c")]
     assert wanted(3, 30, pods, a=400, b=500, c=700) == 4
 
@@ -91,7 +91,7 @@ def test_pods_without_usage_count_as_idle_in_an_increase() -> None:
     assert wanted(3, 15, THREE, a=300, b=500) == 6
 
 
-def test_pods_that_are_going_or_failed_do_not_count() -> None:
+def test_failed_pods_do_not_count() -> None:
     gone = pod("c", phase="Failed")
     assert wanted(3, 50, [pod("a"), pod("b"), gone], a=500, b=500, c=10_000) == 3
 
@@ -108,7 +108,7 @@ def test_a_container_without_a_request_is_an_error() -> None:
     st.integers(1, 200),
     st.lists(st.one_of(st.none(), st.integers(0, 5000)), min_size=1, max_size=20),
 )
-def test_an_increase_is_never_asked_for_below_the_target(current: int, target: int, values: list[int | None]) -> None:
+def test_usage_below_the_target_never_scales_up(current: int, target: int, values: list[int | None]) -> None:
     pods = [pod(f"p{index}") for index in range(len(values))]
     usage = {f"p{index}": value for index, value in enumerate(values) if value is not None}
     if not usage:
@@ -163,7 +163,7 @@ def test_the_largest_change_of_all_policies_is_allowed_unless_min_is_selected() 
     assert ScalingHistory().limit_by_rules(0, 10, 50, 1, 100, none, DOWN, 300).replicas == 10
 
 
-def test_windows_hold_both_directions_back() -> None:
+def test_stabilization_windows_delay_increases_and_decreases() -> None:
     history = ScalingHistory()
     up = {**UP, "stabilizationWindowSeconds": 60}
     assert history.limit_by_rules(0, 5, 5, 1, 100, up, DOWN, 300).replicas == 5
@@ -313,7 +313,7 @@ async def test_nothing_is_scaled_without_metrics() -> None:
         assert ("web", "FailedComputeMetricsReplicas", text) in world.recorder.events
 
 
-async def test_limits_of_the_autoscaler_hold_at_once() -> None:
+async def test_min_and_max_replicas_are_applied_at_once() -> None:
     world = make_world(Metrics())
     async with world.running():
         await start(world, 9, autoscaler())
@@ -322,7 +322,7 @@ async def test_limits_of_the_autoscaler_hold_at_once() -> None:
         assert ("web", "SuccessfulRescale", reason) in world.recorder.events
 
 
-async def test_a_target_of_zero_replicas_is_left_alone() -> None:
+async def test_a_target_with_zero_replicas_is_not_scaled() -> None:
     world = make_world(Metrics())
     async with world.running():
         await start(world, 0, autoscaler())
@@ -337,7 +337,7 @@ async def test_a_target_of_zero_replicas_is_left_alone() -> None:
         ("Carousel", 'no matches for kind "Carousel" in group "apps"'),
     ],
 )
-async def test_a_target_that_is_not_there(kind: str, why: str) -> None:
+async def test_a_target_that_does_not_exist(kind: str, why: str) -> None:
     world = make_world(Metrics())
     async with world.running():
         reference = {"apiVersion": "apps/v1", "kind": kind, "name": "other"}
@@ -346,7 +346,7 @@ async def test_a_target_that_is_not_there(kind: str, why: str) -> None:
         assert ("web", "FailedGetScale", why) in world.recorder.events
 
 
-async def test_metrics_of_other_apis_are_named_as_missing() -> None:
+async def test_metrics_of_other_apis_are_reported_as_missing() -> None:
     metric = {"metric": {"name": "requests"}, "target": {"type": "AverageValue", "averageValue": "10"}}
     world = make_world(Metrics())
     async with world.running():
@@ -354,7 +354,7 @@ async def test_metrics_of_other_apis_are_named_as_missing() -> None:
         assert conditions(world)["ScalingActive"] == ("False", "FailedGetPodsMetric")
 
 
-async def test_the_status_is_not_written_again_and_again() -> None:
+async def test_an_unchanged_status_is_not_written() -> None:
     metrics = Metrics()
     world = make_world(metrics)
     async with world.running():

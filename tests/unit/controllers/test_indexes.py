@@ -63,13 +63,13 @@ def test_an_index_follows_every_change() -> None:
         for labels in LABELS:
             one = {"metadata": {"namespace": "d", "labels": labels}}
             selecting = {key_of(found) for found in here if selector_matches(found["spec"]["selector"], labels)}
-            # An index may offer more objects than match, but all that match, and none twice.
+            # An index returns all objects that match, possibly others, too, and none twice.
             offered = names(indexes.selectors_for(cache, one))
             assert selecting <= set(offered)
             assert len(offered) == len(set(offered))
 
 
-def test_an_index_made_late_knows_what_is_there() -> None:
+def test_an_index_made_later_has_existing_objects() -> None:
     cache = ObjectCache(FakeClient(), "pods")
     one = obj(random.Random(1), 1)
     cache._apply("ADDED", one)

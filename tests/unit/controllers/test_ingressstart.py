@@ -43,7 +43,7 @@ async def replicas(world: World) -> int | None:
     return int(found["spec"].get("replicas", 1))
 
 
-async def test_it_starts_with_the_first_ingress() -> None:
+async def test_the_controller_starts_with_the_first_ingress() -> None:
     world = World(IngressStartController, config=CONFIG)
     async with world.running():
         await make_class(world)
@@ -55,7 +55,7 @@ async def test_it_starts_with_the_first_ingress() -> None:
         assert service["spec"]["type"] == "LoadBalancer"
 
 
-async def test_annotation_names_the_class_too() -> None:
+async def test_the_annotation_can_name_the_class() -> None:
     world = World(IngressStartController, config=CONFIG)
     async with world.running():
         await make_class(world)
@@ -64,7 +64,7 @@ async def test_annotation_names_the_class_too() -> None:
         assert await replicas(world) == 1
 
 
-async def test_it_ends_with_the_last_ingress_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_controller_ends_with_the_last_ingress_and_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ingressstart, "_IDLE_SECONDS", 0.0)
     world = World(IngressStartController, config=CONFIG)
     async with world.running():
@@ -81,7 +81,7 @@ async def test_it_ends_with_the_last_ingress_and_starts_again(monkeypatch: pytes
         assert await replicas(world) == 1
 
 
-async def test_users_number_of_pods_stays() -> None:
+async def test_replicas_set_by_a_user_are_kept() -> None:
     world = World(IngressStartController, config=CONFIG)
     async with world.running():
         await make_class(world)
@@ -94,7 +94,7 @@ async def test_users_number_of_pods_stays() -> None:
         assert await replicas(world) == 3
 
 
-async def test_deleted_deployment_comes_back() -> None:
+async def test_a_deleted_deployment_is_made_again() -> None:
     world = World(IngressStartController, config=CONFIG)
     async with world.running():
         await make_class(world)
@@ -104,7 +104,7 @@ async def test_deleted_deployment_comes_back() -> None:
         assert await replicas(world) == 1
 
 
-async def test_switched_off_it_does_nothing() -> None:
+async def test_without_the_add_on_the_deployment_is_not_made() -> None:
     world = World(IngressStartController)
     async with world.running():
         await make_class(world)

@@ -1,4 +1,4 @@
-"""The next step of a Job, from the Job and its pods alone (cases of `job_controller_test.go`)."""
+"""The next step of a Job, computed from the Job and its pods (cases of `job_controller_test.go`)."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ def planned(seen: JobView) -> tuple[int, int]:
         ({"parallelism": 3, "completions": 2}, [], (2, 0)),
         ({"parallelism": 3, "completions": 5}, [pod("a"), pod("b"), pod("c"), pod("d")], (0, 1)),
         ({"parallelism": 3, "completions": 3}, [pod("a", "Succeeded"), pod("b", "Succeeded")], (1, 0)),
-        # Without `completions`, one success is enough; the other pods are left to end by themselves.
+        # Without `completions`, one success is enough; the other pods end by themselves.
         ({"parallelism": 3, "completions": None}, [pod("a", "Succeeded"), pod("b")], (0, 0)),
         ({"parallelism": 3, "completions": None}, [pod("b")], (2, 0)),
         ({"suspend": True}, [pod("a")], (0, 1)),
         ({"parallelism": 0}, [], (0, 0)),
-        # By its policy, a Job replaces a pod when the pod's deletion begins, or when the pod has failed.
+        # podReplacementPolicy decides when a pod is replaced: when its deletion begins, or when it has failed.
         ({}, [pod("a", metadata={"deletionTimestamp": stamp(100)})], (1, 0)),
         ({"podReplacementPolicy": "Failed"}, [pod("a", metadata={"deletionTimestamp": stamp(0)})], (0, 0)),
     ],
 )
-def test_how_many_pods(spec: dict[str, Any], pods: list[Object], wanted: tuple[int, int]) -> None:
+def test_numbers_of_pods(spec: dict[str, Any], pods: list[Object], wanted: tuple[int, int]) -> None:
     assert planned(view(job(**spec), *pods)) == wanted
 
 
@@ -77,7 +77,7 @@ def test_each_index_has_one_pod() -> None:
     assert jobplan.plan(seen, None).create == [3, 4]
 
 
-def test_failures_are_waited_for_longer_and_longer() -> None:
+def test_the_delay_after_failures_grows() -> None:
     failed = pod("a", "Failed", ago=3)
     assert jobplan.plan(view(job(), failed), None).again == 7
     assert jobplan.plan(view(job(), failed, backoff=Backoff(2, NOW)), None).again == 37
@@ -123,7 +123,7 @@ def test_failures_are_waited_for_longer_and_longer() -> None:
         ),
     ],
 )
-def test_what_ends_a_job(spec: dict[str, Any], pods: list[Object], reason: str | None) -> None:
+def test_reasons_that_end_a_job(spec: dict[str, Any], pods: list[Object], reason: str | None) -> None:
     verdict = jobplan.judge(view(job(**spec), *pods))
     assert (verdict.reason if verdict else None) == reason
 
@@ -157,7 +157,7 @@ def test_the_policy_for_failed_pods() -> None:
     assert verdict.reason == "PodFailurePolicy"
 
 
-def test_a_pod_is_counted_once_whatever_is_written_between() -> None:
+def test_a_pod_is_counted_once_even_after_an_interruption() -> None:
     ended = [pod("a", "Succeeded"), pod("b", "Failed")]
     found = job(completions=3)
     for _ in range(2):
@@ -191,7 +191,7 @@ def test_the_last_condition_waits_for_the_last_pod() -> None:
     assert tracking.status["completionTime"] == stamp(0)
 
 
-def test_the_failed_pod_of_an_index_waits_for_the_next_one() -> None:
+def test_the_failed_pod_of_an_index_is_kept_until_its_replacement_exists() -> None:
     found = job(completions=2, parallelism=2, completionMode="Indexed", backoffLimitPerIndex=3, backoffLimit=99)
     failed = pod("a", "Failed", index=0, ago=20)
     seen = view(found, failed, pod("b", index=1))
@@ -209,13 +209,13 @@ def test_a_resumed_job_starts_again() -> None:
     assert JobTracking(view(job()), None).note_suspension(NOW) == ""
 
 
-def test_when_a_pod_ended() -> None:
+def test_the_time_at_which_a_pod_ended() -> None:
     assert finished_at(pod("a", "Failed", ago=5)) == NOW - timedelta(seconds=5)
     deleted = pod("a", metadata={"deletionTimestamp": stamp(0), "deletionGracePeriodSeconds": 30})
     assert finished_at(deleted) == NOW - timedelta(seconds=30)
 
 
-def test_finished_jobs_live_for_so_many_seconds() -> None:
+def test_finished_jobs_are_deleted_after_ttl_seconds() -> None:
     ended = {"type": "Failed", "status": "True", "lastTransitionTime": stamp(4)}
     assert seconds_left(job(status={"conditions": [ended]}, ttlSecondsAfterFinished=10), NOW) == 6
     assert seconds_left(job(status={"conditions": [ended]}), NOW) is None

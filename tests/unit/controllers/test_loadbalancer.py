@@ -1,4 +1,4 @@
-"""Services of type LoadBalancer get addresses, which are free again later."""
+"""Services of type LoadBalancer get addresses, and free them later."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ips(world: World) -> dict[str, str]:
     return {name: found[0]["ip"] for name, found in ingress(world).items() if found}
 
 
-async def test_every_one_gets_an_address_of_its_own() -> None:
+async def test_each_load_balancer_gets_an_address_of_its_own() -> None:
     world = World(LoadBalancerController)
     async with world.running():
         for number in range(30):
@@ -49,7 +49,7 @@ async def test_every_one_gets_an_address_of_its_own() -> None:
         assert world.recorder.reasons().count("EnsuredLoadBalancer") == 30
 
 
-async def test_addresses_are_kept_by_the_next_controller_and_doubles_are_resolved() -> None:
+async def test_addresses_are_kept_after_a_restart_and_duplicates_are_replaced() -> None:
     world = World(LoadBalancerController)
     status = {"loadBalancer": {"ingress": [{"ip": "127.16.3.4", "ipMode": "Proxy"}]}}
     for name in ("a", "b"):
@@ -61,7 +61,7 @@ async def test_addresses_are_kept_by_the_next_controller_and_doubles_are_resolve
         assert len(set(found.values())) == 2
 
 
-async def test_addresses_are_given_back_with_the_service_and_with_another_type() -> None:
+async def test_addresses_are_freed_by_deletion_and_by_a_change_of_type() -> None:
     world = World(LoadBalancerController)
     async with world.running():
         for name in ("a", "b"):
@@ -82,7 +82,7 @@ async def test_addresses_are_given_back_with_the_service_and_with_another_type()
         assert sorted(ips(world).values()) == sorted(before.values())
 
 
-async def test_an_address_that_is_asked_for() -> None:
+async def test_a_requested_address() -> None:
     world = World(LoadBalancerController)
     async with world.running():
         await world.client.create("services", balancer("a", loadBalancerIP="127.16.9.9"), "default")

@@ -26,7 +26,7 @@ def config_map(name: str, **metadata: Any) -> Object:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, **metadata}}
 
 
-async def test_everything_in_it_goes_and_nothing_else() -> None:
+async def test_all_objects_of_a_namespace_are_deleted_and_no_others() -> None:
     world = World(NamespaceController)
     async with world.running():
         for name in ("a", "b"):
@@ -50,7 +50,7 @@ async def test_everything_in_it_goes_and_nothing_else() -> None:
         assert {place for _, place, _ in world.client.objects if place} == {"b"}
 
 
-async def test_a_finalizer_holds_it_back_and_says_so() -> None:
+async def test_a_finalizer_delays_the_deletion_and_is_reported() -> None:
     world = World(NamespaceController)
     async with world.running():
         await world.client.create("namespaces", namespace("a"))
@@ -65,7 +65,7 @@ async def test_a_finalizer_holds_it_back_and_says_so() -> None:
         assert world.client.all("namespaces") == []
 
 
-async def test_every_namespace_has_its_account_and_the_ca() -> None:
+async def test_every_namespace_has_a_service_account_and_the_ca_certificate() -> None:
     world = World(ServiceAccountController, config=ControllerConfig(ca_certificate="PEM"))
     await world.client.create("namespaces", namespace("a"))
     async with world.running():
@@ -81,7 +81,7 @@ async def test_every_namespace_has_its_account_and_the_ca() -> None:
         assert world.client.objects["configmaps", "b", "kube-root-ca.crt"]["data"] == {"ca.crt": "PEM"}
 
 
-async def test_a_namespace_that_goes_gets_nothing_new() -> None:
+async def test_a_namespace_that_is_being_deleted_gets_no_new_objects() -> None:
     world = World(
         ServiceAccountController,
         NamespaceController,
@@ -95,7 +95,7 @@ async def test_a_namespace_that_goes_gets_nothing_new() -> None:
         assert world.client.objects == {}
 
 
-async def test_a_refusal_is_told_and_tried_again() -> None:
+async def test_a_refused_deletion_is_reported_and_retried() -> None:
     world = World(NamespaceController)
     refusals = [ApiError(403, "Forbidden", "not this one")]
 

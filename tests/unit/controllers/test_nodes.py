@@ -1,4 +1,4 @@
-"""Nodes that no longer renew their leases, and pods whose kubelet is gone."""
+"""Nodes that do not renew their leases, and pods whose kubelet is gone."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def look(world: World, controller: Any, name: str = "n1") -> None:
     await world.settle()
 
 
-async def test_a_silent_node_is_marked_tainted_and_comes_back() -> None:
+async def test_a_node_is_not_ready_until_it_renews_its_lease() -> None:
     world, clock, controller = new_world()
     await world.node("n1")
     await renew(world)
@@ -73,7 +73,7 @@ async def test_a_silent_node_is_marked_tainted_and_comes_back() -> None:
         await world.settle()
         clock.seconds += 30
         await look(world, controller)
-        assert ready(world)[0] == "True", "heard of 30 seconds ago"
+        assert ready(world)[0] == "True", "the lease was renewed 30 seconds ago"
         clock.seconds += 11
         await look(world, controller)
         assert ready(world) == ("Unknown", "NodeStatusUnknown")
@@ -92,7 +92,7 @@ async def test_a_silent_node_is_marked_tainted_and_comes_back() -> None:
         assert taints(world) == set()
 
 
-async def test_pods_are_evicted_in_time() -> None:
+async def test_pods_are_evicted_after_their_toleration_seconds() -> None:
     world, clock, controller = new_world()
     await world.node("n1")
     unreachable = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
@@ -118,7 +118,7 @@ async def test_pods_are_evicted_in_time() -> None:
         assert there() == {"stays"}
 
 
-async def test_a_taint_of_ones_own_evicts_at_once() -> None:
+async def test_a_users_taint_evicts_at_once() -> None:
     world, _, _ = new_world()
     await world.node("n1", taints=[{"key": "maintenance", "effect": "NoExecute"}])
     await world.client.create("pods", pod("plain", nodeName="n1"), "d")
@@ -142,17 +142,17 @@ async def test_not_ready_and_cordoned_nodes_are_tainted() -> None:
         assert taints(world, "n2") == set()
 
 
-async def test_a_restart_of_the_control_plane_blames_no_node() -> None:
+async def test_old_leases_after_a_restart_of_the_control_plane_are_tolerated() -> None:
     world, _, _ = new_world()
     await world.node("n1")
     await renew(world)
     async with world.running():
-        # The lease is old already, but the controller has only just started to watch it.
+        # The lease is old, but its age counts from the start of the controller.
         assert ready(world)[0] == "True"
         assert taints(world) == set()
 
 
-async def test_pods_without_a_node_to_end_them() -> None:
+async def test_pods_whose_node_does_not_exist_are_deleted() -> None:
     world = World(PodGarbageCollector, config=ControllerConfig(orphan_grace=0.5))
     await world.node("n1")
     for name, spec in (("lost", {"nodeName": "gone"}), ("fine", {"nodeName": "n1"}), ("waiting", {})):
@@ -180,8 +180,8 @@ async def test_a_new_node_keeps_its_taint_until_it_is_ready() -> None:
         assert taints(world) == set()
 
 
-async def test_a_pod_with_limited_patience_is_evicted_from_a_node_whose_taint_has_no_time() -> None:
-    """Kubectl writes no timeAdded, so the toleration's time begins when the controller first sees the taint."""
+async def test_toleration_seconds_of_a_taint_without_a_time() -> None:
+    """Kubectl writes no timeAdded, so the toleration's time begins when the controller first receives the taint."""
     world, _, controller = new_world()
     await world.node("n1")
     some = [{"key": "maintenance", "operator": "Exists", "tolerationSeconds": 60}]

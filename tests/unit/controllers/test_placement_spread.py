@@ -23,7 +23,7 @@ def pod(name: str, requests: dict[str, str] | None = None) -> dict[str, Any]:
     return {"metadata": {"name": name, "namespace": "x", "uid": name}, "spec": {"containers": [container]}}
 
 
-def test_pods_without_requests_do_not_all_go_to_the_node_whose_pods_request_nothing() -> None:
+def test_pods_without_requests_are_not_all_placed_on_one_node() -> None:
     cluster = ClusterState([node(name) for name in ("a", "b", "c")])
     cluster.place(PodInfo.of(pod("dns", {"cpu": "100m", "memory": "40Mi"})), "a")
     cluster.place(PodInfo.of(pod("logging", {"cpu": "100m", "memory": "100Mi"})), "b")

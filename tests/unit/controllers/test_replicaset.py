@@ -24,12 +24,12 @@ async def scale(world: World, name: str, replicas: int) -> None:
             await world.client.update(SETS, found)
             return
         except ApiError as error:
-            # The controller may write the status between the read and the write, which is then a conflict.
+            # If the controller writes the status between the read and the write, the write is a conflict.
             if error.reason != "Conflict":
                 raise
 
 
-async def test_it_makes_what_is_asked_for_and_then_rests() -> None:
+async def test_a_new_set_makes_its_pods_and_no_more() -> None:
     world = World(ReplicaSetController)
     await world.client.create(SETS, replica_set("web", 3), "d")
     async with world.running():
@@ -48,7 +48,7 @@ async def test_it_makes_what_is_asked_for_and_then_rests() -> None:
         assert world.client.writes == before
 
 
-async def test_a_deleted_pod_is_replaced_and_a_finished_one_too() -> None:
+async def test_deleted_and_finished_pods_are_replaced() -> None:
     world = World(ReplicaSetController)
     await world.client.create(SETS, replica_set("web", 2), "d")
     async with world.running():
@@ -60,7 +60,7 @@ async def test_a_deleted_pod_is_replaced_and_a_finished_one_too() -> None:
         assert len([p for p in world.pods() if p["status"]["phase"] != "Failed"]) == 2
 
 
-async def test_a_pod_labelled_out_is_released_and_replaced() -> None:
+async def test_a_pod_whose_labels_do_not_match_any_more_is_released_and_replaced() -> None:
     world = World(ReplicaSetController)
     await world.client.create(SETS, replica_set("web", 2), "d")
     async with world.running():
@@ -86,7 +86,7 @@ async def test_a_matching_pod_without_owner_is_adopted() -> None:
         assert alone["metadata"]["ownerReferences"][0]["name"] == "web"
 
 
-async def test_scaling_down_takes_the_worst_first() -> None:
+async def test_scaling_down_deletes_pods_in_the_order_of_kubernetes() -> None:
     world = World(ReplicaSetController)
     await world.client.create(SETS, replica_set("web", 4), "d")
     async with world.running():
@@ -114,7 +114,7 @@ async def test_scaling_down_takes_the_worst_first() -> None:
         }
 
 
-async def test_a_refused_pod_shows_in_the_status_and_is_tried_again() -> None:
+async def test_a_refused_pod_is_reported_in_the_status_and_retried() -> None:
     world = World(ReplicaSetController)
     refused = [
         ApiError(403, "Forbidden", "no more pods"),
@@ -185,7 +185,7 @@ async def do(world: World, operation: str, number: int) -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(OPERATIONS)
-async def test_whatever_happens_it_converges(operations: list[tuple[str, int]]) -> None:
+async def test_a_replica_set_converges_after_any_events(operations: list[tuple[str, int]]) -> None:
     world = World(ReplicaSetController)
     await world.client.create(SETS, replica_set("web", 3), "d")
     async with world.running():

@@ -122,7 +122,7 @@ async def lab() -> AsyncIterator[Lab]:
         yield made
 
 
-async def test_a_claim_of_a_template_lives_as_its_pod_does(lab: Lab) -> None:
+async def test_a_claim_from_a_template_is_deleted_with_its_pod(lab: Lab) -> None:
     await lab.device_class()
     await lab.devices("n2", "gpu-0")
     await lab.pod("p", resourceClaimTemplateName="t")
@@ -152,7 +152,7 @@ async def test_a_claim_of_a_template_lives_as_its_pod_does(lab: Lab) -> None:
     await until(gone)
 
 
-async def test_a_device_is_one_claims_until_that_is_free(lab: Lab) -> None:
+async def test_a_device_belongs_to_one_claim_until_the_claim_is_released(lab: Lab) -> None:
     await lab.device_class()
     await lab.devices("n1", "gpu-0")
     await lab.claim("first")
@@ -172,7 +172,7 @@ async def test_a_device_is_one_claims_until_that_is_free(lab: Lab) -> None:
     assert await lab.node_of("c") == "n1"
 
 
-async def test_what_is_missing_is_told(lab: Lab) -> None:
+async def test_missing_objects_are_reported(lab: Lab) -> None:
     await lab.devices("n1", "gpu-0")
     await lab.pod("p", resourceClaimName="c")
     await lab.told("p", "FailedScheduling", 'resourceclaims.resource.k8s.io "c" not found')
@@ -182,7 +182,7 @@ async def test_what_is_missing_is_told(lab: Lab) -> None:
     assert await lab.node_of("p") == "n1"
 
 
-async def test_a_pod_that_was_given_a_node_gets_its_reservation(lab: Lab) -> None:
+async def test_a_pod_with_a_node_gets_its_reservation(lab: Lab) -> None:
     await lab.device_class()
     await lab.devices("n1", "gpu-0")
     await lab.claim("c")
@@ -197,7 +197,7 @@ async def test_a_pod_that_was_given_a_node_gets_its_reservation(lab: Lab) -> Non
     await lab.claim_is("c", lambda one: [each["name"] for each in one["status"]["reservedFor"]] == ["p", "q"])
 
 
-async def test_a_claim_on_a_node_without_room_moves(lab: Lab) -> None:
+async def test_a_claim_is_allocated_anew_if_its_node_is_full(lab: Lab) -> None:
     await lab.device_class()
     await lab.devices("n1", "gpu-0")
     await lab.devices("n2", "gpu-0")
@@ -215,7 +215,7 @@ async def test_a_claim_on_a_node_without_room_moves(lab: Lab) -> None:
     assert found["status"]["allocation"]["devices"]["results"][0]["pool"] == "n2"
 
 
-async def test_a_claim_that_is_in_use_stays(lab: Lab) -> None:
+async def test_a_claim_in_use_keeps_its_allocation(lab: Lab) -> None:
     await lab.device_class()
     await lab.devices("n1", "gpu-0")
     await lab.claim("c")
@@ -235,7 +235,7 @@ async def test_a_claim_that_is_in_use_stays(lab: Lab) -> None:
     await until(gone)
 
 
-async def test_no_device_is_given_twice(lab: Lab) -> None:
+async def test_no_device_is_allocated_twice(lab: Lab) -> None:
     await lab.device_class()
     await lab.template("t")
     await lab.claim("shared")

@@ -36,7 +36,7 @@ async def test_replicas_are_spread() -> None:
         assert "Successfully assigned d/web-" in next(m for _, r, m in world.recorder.events if r == "Scheduled")
 
 
-async def test_a_pod_waits_until_a_node_fits_and_is_told_why() -> None:
+async def test_a_pod_waits_with_a_reason_until_a_node_fits() -> None:
     world = World(Scheduler)
     await world.node("small", allocatable={"cpu": "500m"})
     await world.node("tainted", taints=[{"key": "only", "value": "gpu", "effect": "NoSchedule"}])
@@ -59,7 +59,7 @@ async def test_a_pod_waits_until_a_node_fits_and_is_told_why() -> None:
         assert [(c["type"], c["status"]) for c in conditions] == [("PodScheduled", "True")]
 
 
-async def test_room_that_becomes_free_is_used() -> None:
+async def test_freed_resources_are_used() -> None:
     world = World(Scheduler)
     await world.node("only", allocatable={"pods": "1"})
     async with world.running():
@@ -74,7 +74,7 @@ async def test_room_that_becomes_free_is_used() -> None:
         assert placed(world) == {"two": "only"}
 
 
-async def test_many_at_once_never_overbook() -> None:
+async def test_many_pods_at_once_do_not_exceed_a_nodes_resources() -> None:
     world = World(Scheduler)
     await world.node("a", allocatable={"cpu": "1"})
     await world.node("b", allocatable={"cpu": "1"})
@@ -126,7 +126,7 @@ async def test_selectors_affinity_tolerations_and_ports() -> None:
         }  # fmt: skip
 
 
-async def test_a_node_that_gets_ready_takes_what_waits() -> None:
+async def test_waiting_pods_are_placed_on_a_node_that_becomes_ready() -> None:
     world = World(Scheduler)
     node = await world.node("late", ready=False)
     async with world.running():
@@ -190,7 +190,7 @@ def test_quantities(text: str, cpu: int, whole: int) -> None:
     assert scaled("memory", text) == whole
 
 
-async def test_a_node_that_is_not_ready_takes_pods_that_tolerate_it() -> None:
+async def test_a_node_that_is_not_ready_gets_pods_with_the_toleration() -> None:
     world = World(Scheduler)
     taint = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
     await world.node("new", ready=False, taints=[taint])
@@ -202,7 +202,7 @@ async def test_a_node_that_is_not_ready_takes_pods_that_tolerate_it() -> None:
         assert not placed(world)["plain"]
 
 
-async def test_a_pod_whose_decision_takes_long_is_not_decided_for_every_pod_that_ends(
+async def test_a_pod_with_a_long_decision_is_not_retried_at_every_ended_pod(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     decided: list[str] = []

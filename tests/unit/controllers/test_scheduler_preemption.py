@@ -1,4 +1,4 @@
-"""Preemption: victims, the room that is reserved for the preemptor, new attempts, and the order of pods."""
+"""Preemption: victims, the resources reserved for the preemptor, new attempts, and the order of pods."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def node_of(world: World, name: str) -> str:
     return str(world.client.objects["pods", "d", name]["spec"].get("nodeName", ""))
 
 
-async def test_a_more_important_pod_takes_the_place_of_another_one() -> None:
+async def test_a_pod_of_higher_priority_preempts_another_pod() -> None:
     world = World(Scheduler)
     await world.node("only")
     async with world.running():
@@ -47,7 +47,7 @@ async def test_a_more_important_pod_takes_the_place_of_another_one() -> None:
         uid = world.client.objects["pods", "d", "high"]["metadata"]["uid"]
         assert ("low", "Preempted", f"Preempted by pod {uid} on node only") in world.recorder.events
         assert status_of(world, "high")["nominatedNodeName"] == "only"
-        # It waits until the victim has ended; a pod of lower priority does not get the room.
+        # The preemptor waits until the victim has ended; a pod of lower priority does not get the freed resources.
         await create(world, "late", "1", priority=5)
         await world.settle()
         assert (node_of(world, "high"), node_of(world, "late")) == ("", "")
@@ -56,7 +56,7 @@ async def test_a_more_important_pod_takes_the_place_of_another_one() -> None:
         assert (node_of(world, "high"), node_of(world, "late")) == ("only", "")
 
 
-async def test_a_nomination_of_a_less_important_pod_is_taken_back() -> None:
+async def test_a_nomination_of_a_pod_of_lower_priority_is_removed() -> None:
     world = World(Scheduler)
     await world.node("only")
     async with world.running():
@@ -65,7 +65,8 @@ async def test_a_nomination_of_a_less_important_pod_is_taken_back() -> None:
         await create(world, "middle", "2", priority=5)
         await world.settle()
         assert status_of(world, "middle")["nominatedNodeName"] == "only"
-        # The first victim has not ended yet, so the second pod needs no other victim.
+        # The victim `low` has not ended yet. The pod `high` needs no other victim, because it has precedence over
+        # `middle`.
         await create(world, "high", "2", priority=9)
         await world.settle()
         await world.client.delete("pods", "low", "d", grace_period=0)
@@ -86,8 +87,8 @@ async def test_a_nomination_survives_a_restart_of_the_scheduler() -> None:
         assert node_of(world, "high") == ""
 
 
-async def test_the_most_important_pod_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A pod whose scheduling took long has to wait, whatever its priority; the first attempt may take long here.
+async def test_the_pod_of_the_highest_priority_is_tried_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A pod whose attempt took long has to wait, whatever its priority. So count the attempts here as short.
     monkeypatch.setattr(scheduler, "thread_time", lambda: 0.0)
     monkeypatch.setattr(watchdog, "thread_time", lambda: 0.0)
     world = World(Scheduler)
@@ -147,7 +148,7 @@ async def test_a_decision_with_much_work_is_made_on_a_thread(monkeypatch: pytest
         assert node_of(world, "high") == "a"
 
 
-async def test_long_decisions_at_the_same_time_do_not_overbook(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_parallel_long_decisions_do_not_exceed_a_nodes_resources(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduler, "_MUCH_WORK", -1)
     monkeypatch.setattr(scheduler, "_SOON", 0.01)
     world = World(Scheduler)
@@ -160,7 +161,7 @@ async def test_long_decisions_at_the_same_time_do_not_overbook(monkeypatch: pyte
         assert Counter(node_of(world, f"p{number}") for number in range(12)) == {"a": 4, "b": 4, "": 4}
 
 
-async def test_long_decisions_that_end_one_after_the_other_do_not_repeat_each_other(
+async def test_parallel_long_decisions_cause_few_new_attempts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(scheduler, "_MUCH_WORK", -1)
@@ -178,11 +179,11 @@ async def test_long_decisions_that_end_one_after_the_other_do_not_repeat_each_ot
         for number in range(12):
             await create(world, f"p{number}", "500m")
         await world.settle()
-        # A pod may be tried again for each of the two that are bound meanwhile.
+        # While a decision is made, two other pods may be bound, and each of them may cause a new attempt.
         assert max(attempts.values()) <= 3, attempts
 
 
-async def test_its_own_writes_do_not_make_it_try_again() -> None:
+async def test_the_schedulers_own_writes_cause_no_new_attempts() -> None:
     world = World(Scheduler)
     await world.node("small", allocatable={"cpu": "1"})
     async with world.running():
@@ -196,7 +197,7 @@ async def test_its_own_writes_do_not_make_it_try_again() -> None:
         assert world.recorder.reasons() == ["FailedScheduling"]
 
 
-def test_waiting_pods_are_tried_after_what_concerns_them() -> None:
+def test_waiting_pods_are_tried_after_changes_that_affect_them() -> None:
     waiting = WaitingPods()
     waiting.add(("d", "cpu"), frozenset(("NodeResourcesFit",)), 100.0, 0.0)
     waiting.add(("d", "taint"), frozenset(("TaintToleration",)), 100.0, 0.0)
@@ -212,7 +213,7 @@ def test_waiting_pods_are_tried_after_what_concerns_them() -> None:
     assert affected(POD_FILTERS) == []
 
 
-def test_many_waiting_pods_are_tried_less_and_less_often() -> None:
+def test_the_delay_of_pods_with_long_attempts_grows() -> None:
     waiting, plugins = WaitingPods(), frozenset(("NodeResourcesFit",))
 
     def wait_of(name: str, now: float) -> float:

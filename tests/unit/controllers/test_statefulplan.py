@@ -50,7 +50,7 @@ def pod(
 
 
 def planned(owner: Object, *pods: Object, current: Object = NEW) -> tuple[list[str], list[str]]:
-    """The names of the pods to create and to delete."""
+    """Return the names of the pods to create and to delete."""
     plan = plan_stateful(StatefulView(owner, list(pods), current, NEW, NOW))
     return [one["metadata"]["name"] for one in plan.create], [one["metadata"]["name"] for one in plan.delete]
 
@@ -78,7 +78,7 @@ def test_a_pod_has_its_name_its_host_name_and_its_labels() -> None:
         ({"minReadySeconds": 60}, [pod(0)], ([], [])),
         ({"podManagementPolicy": "Parallel"}, [pod(1, ready=False)], (["web-0", "web-2"], [])),
         ({"ordinals": {"start": 5}}, [pod(5)], (["web-6"], [])),
-        # Surplus pods: the last one is deleted first, and only while the others are healthy.
+        # Surplus pods: the last pod is deleted first, and only while the other pods are healthy.
         ({}, [pod(one) for one in range(5)], ([], ["web-4"])),
         ({}, [*(pod(one) for one in range(4)), pod(4, going=True)], ([], [])),
         ({}, [*(pod(one) for one in range(4)), pod(4, ready=False)], ([], ["web-4"])),
@@ -122,7 +122,7 @@ def test_a_complete_rollout_makes_its_revision_the_current_one() -> None:
     assert (half["currentRevision"], half["currentReplicas"], half["updatedReplicas"]) == ("old", 1, 1)
 
 
-def test_old_revisions_that_nothing_uses_go() -> None:
+def test_old_unused_revisions_are_deleted() -> None:
     many = [revision(f"r{number}", number) for number in range(5)]
     assert [one["metadata"]["name"] for one in surplus_revisions(many, {"r0", "r4"}, 1)] == ["r1", "r2"]
 
@@ -137,7 +137,7 @@ def test_old_revisions_that_nothing_uses_go() -> None:
         st.tuples(st.integers(0, 5), st.sampled_from(["Running", "Pending", "Failed"]), st.booleans()), max_size=6
     ),
 )
-def test_it_ends_as_specified(
+def test_the_steps_lead_to_the_specified_pods(
     size: int, policy: str, partition: int, most: int | str, given_pods: list[tuple[int, str, bool]]
 ) -> None:
     owner = stateful_set(

@@ -1,4 +1,4 @@
-"""Property tests of the choice of a volume: it fits the claim, no other fits better, and the list's order is irrelevant."""
+"""The choice of a volume: it fits the claim, no other volume fits better, and the order of the list is irrelevant."""
 
 from __future__ import annotations
 

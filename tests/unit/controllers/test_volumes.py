@@ -163,10 +163,10 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
         yield made
 
 
-# --- volumes that someone has made ----------------------------------------------------------------------------------
+# --- volumes made by a user -----------------------------------------------------------------------------------------
 
 
-async def test_a_claim_gets_the_smallest_volume_that_suits(lab: Lab) -> None:
+async def test_a_claim_gets_the_smallest_suitable_volume(lab: Lab) -> None:
     await lab.volume("small", capacity={"storage": "512Mi"}, storageClassName="m")
     await lab.volume("large", capacity={"storage": "5Gi"}, storageClassName="m")
     await lab.volume("right", capacity={"storage": "2Gi"}, storageClassName="m")
@@ -188,7 +188,7 @@ async def test_a_claim_gets_the_smallest_volume_that_suits(lab: Lab) -> None:
     assert await lab.phase(VOLUMES, "large") == "Available"
 
 
-async def test_a_claim_waits_for_a_volume_and_says_so(lab: Lab) -> None:
+async def test_a_claim_that_waits_for_a_volume_has_an_event(lab: Lab) -> None:
     await lab.claim("c", storageClassName="")
     text = "no persistent volumes available for this claim and no storage class is set"
     assert await lab.told("c", "FailedBinding") == text
@@ -197,7 +197,7 @@ async def test_a_claim_waits_for_a_volume_and_says_so(lab: Lab) -> None:
     assert claim["spec"]["volumeName"] == "pv"
 
 
-async def test_a_selector_and_a_reservation_count(lab: Lab) -> None:
+async def test_selectors_and_reserved_volumes_are_respected(lab: Lab) -> None:
     await lab.volume("reserved", claimRef={"namespace": "default", "name": "c"})
     await lab.volume("free")
     await lab.has_phase(VOLUMES, "reserved", "Available")
@@ -244,7 +244,7 @@ async def test_a_volume_with_an_attributes_class_suits_claims_with_the_same_clas
     await lab.gone(ATTRIBUTES, "gold")
 
 
-async def test_what_becomes_of_a_volume_without_its_claim(lab: Lab) -> None:
+async def test_reclaim_policies(lab: Lab) -> None:
     for name, policy in (("kept", "Retain"), ("deleted", "Delete"), ("wiped", "Recycle")):
         await lab.volume(name, storageClassName=name, persistentVolumeReclaimPolicy=policy)
         await lab.claim(f"c-{name}", storageClassName=name)
@@ -255,7 +255,7 @@ async def test_what_becomes_of_a_volume_without_its_claim(lab: Lab) -> None:
     failed = await lab.has_phase(VOLUMES, "deleted", "Failed")
     assert failed["status"]["message"] == "host_path deleter only supports /tmp/.+ but received provided /data/deleted"
     assert await lab.told("wiped", "VolumeFailedRecycle") == "No recycler plugin found for the volume!"
-    # A released volume is not bound to another claim before its reference is removed.
+    # A released volume is bound to another claim only after its claimRef is removed.
     await lab.claim("next", storageClassName="kept")
     await lab.client.patch(VOLUMES, "kept", {"spec": {"claimRef": None}})
     assert (await lab.has_phase(CLAIMS, "next", "Bound"))["spec"]["volumeName"] == "kept"
@@ -277,7 +277,7 @@ async def test_a_claim_without_its_volume_is_lost(lab: Lab) -> None:
     assert text in await lab.told("p", "FailedScheduling")
 
 
-# --- volumes that are made ------------------------------------------------------------------------------------------
+# --- volumes made by the provisioner --------------------------------------------------------------------------------
 
 
 async def test_a_volume_is_made_where_the_first_pod_runs_and_deleted_with_its_claim(lab: Lab) -> None:
@@ -344,7 +344,7 @@ async def test_a_volume_with_the_policy_retain_keeps_its_directory(lab: Lab) -> 
         ({"storageClassName": "nowhere"}, 'storageclass.storage.k8s.io "nowhere" not found'),
     ],
 )
-async def test_what_cannot_be_made_is_said(lab: Lab, change: Object, message: str) -> None:
+async def test_failed_provisioning_is_reported(lab: Lab, change: Object, message: str) -> None:
     await lab.storage_class("now", "rancher.io/local-path")
     await lab.storage_class("none")
     await lab.claim("data", **change)
@@ -354,7 +354,7 @@ async def test_what_cannot_be_made_is_said(lab: Lab, change: Object, message: st
     assert lab.directories() == set()
 
 
-async def test_a_volume_that_only_says_that_it_was_made_here_deletes_nothing(lab: Lab) -> None:
+async def test_forged_annotations_of_a_volume_delete_no_directories(lab: Lab) -> None:
     victim = lab.nodes / "n1/etc"
     victim.mkdir(parents=True)
     annotations = {
@@ -375,7 +375,7 @@ async def test_a_volume_that_only_says_that_it_was_made_here_deletes_nothing(lab
 # --- pods -----------------------------------------------------------------------------------------------------------
 
 
-async def test_pods_say_why_they_wait(lab: Lab) -> None:
+async def test_events_give_the_reason_why_pods_wait(lab: Lab) -> None:
     await lab.pod("p", "none")
     text = '0/2 nodes are available: persistentvolumeclaim "none" not found.'
     assert (await lab.told("p", "FailedScheduling")).startswith(text)
@@ -389,13 +389,13 @@ async def test_pods_say_why_they_wait(lab: Lab) -> None:
     assert await lab.node_of("p")
 
 
-async def test_a_pod_with_very_many_claims_holds_up_nobody(lab: Lab) -> None:
+async def test_a_pod_with_too_many_claims_is_not_placed(lab: Lab) -> None:
     await lab.pod("p", *(f"c{number}" for number in range(129)))
     text = "0/2 nodes are available: node(s) exceed max volume count."
     assert (await lab.told("p", "FailedScheduling")).startswith(text)
 
 
-async def test_a_claim_whose_node_is_gone_goes_elsewhere(lab: Lab) -> None:
+async def test_a_claim_whose_selected_node_is_gone_gets_another_node(lab: Lab) -> None:
     made = await lab.client.create(
         CLAIMS,
         {
@@ -423,7 +423,7 @@ async def test_a_volume_that_is_deleted_first_goes_with_its_claim(lab: Lab) -> N
     assert lab.directories() == set()
 
 
-async def test_a_local_volume_draws_its_pod(lab: Lab) -> None:
+async def test_a_pod_is_placed_on_the_node_of_its_local_volume(lab: Lab) -> None:
     await lab.storage_class("local", volumeBindingMode="WaitForFirstConsumer")
     await lab.claim("c", storageClassName="local")
     await lab.pod("p", "c")
@@ -455,7 +455,7 @@ async def test_a_claim_for_one_pod_at_a_time(lab: Lab) -> None:
     assert await lab.node_of("q")
 
 
-async def test_two_pods_at_once_share_no_claim_for_one_pod(lab: Lab) -> None:
+async def test_only_one_of_many_parallel_pods_gets_a_claim_for_one_pod(lab: Lab) -> None:
     await lab.claim("c", accessModes=["ReadWriteOncePod"])
     await asyncio.gather(*(lab.pod(f"p{number}", "c") for number in range(8)))
 

@@ -60,14 +60,14 @@ class World:
                     task.cancel()
 
     async def settle(self) -> None:
-        """Wait until no controller has work that is queued, to be retried or under way."""
+        """Wait until no controller has queued work, work to retry, or work in progress."""
         for _ in range(400):
             await self.client.settle([lambda c=c: c.queue.idle for c in self.controllers])
             loop = asyncio.get_running_loop()
             due = [t.when() for c in self.controllers for t in c.queue._timers.values() if t.when() < loop.time() + 1]
             if not due:
                 return
-            # Retries wait by the loop's clock; run them now.
+            # Retries wait for a time of the loop's clock; run them now.
             for controller in self.controllers:
                 for key, timer in list(controller.queue._timers.items()):
                     if timer.when() < loop.time() + 1:
@@ -80,7 +80,7 @@ class World:
     # --- the kubelets ------------------------------------------------------------------------------------------
 
     async def kubelets(self, *, ready: bool = True) -> None:
-        """End deleted pods and start new ones until nothing is left to do."""
+        """End deleted pods and start new pods, until no pod is left to end or to start."""
         for _ in range(500):
             busy = False
             for pod in self.client.all("pods"):

@@ -1,4 +1,4 @@
-"""Reads the events of a feed."""
+"""A page that reads the events of the portal's feed."""
 
 from __future__ import annotations
 

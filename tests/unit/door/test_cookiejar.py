@@ -1,4 +1,4 @@
-"""Cookies of host names that are one site for a browser: which host name a cookie belongs to."""
+"""Cookies of host names that are one site for a browser: the door finds out to which host name a cookie belongs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def jar() -> CookieJar:
     return CookieJar(HOST, b"localhost")
 
 
-def test_what_its_own_fields_have_set_passes() -> None:
+def test_cookies_set_by_the_host_are_forwarded() -> None:
     own = jar()
     assert own.record_set_cookie(b"sid=1; Path=/; HttpOnly") == b"sid=1; Path=/; HttpOnly"
     assert own.admit(b"sid=1").passed == b"sid=1"
@@ -27,14 +27,14 @@ def test_what_its_own_fields_have_set_passes() -> None:
     assert own.admit(b"sid=evil; sid=1").unknown == (b"sid",)
 
 
-def test_a_domain_is_taken_out() -> None:
+def test_domain_is_removed() -> None:
     own = jar()
     for domain in (b"Domain=svc.localhost", b"domain=.default.svc.localhost", b" DOMAIN = x "):
         assert own.record_set_cookie(b"a=b; Path=/; %b; Secure" % domain) == b"a=b; Path=/; Secure"
     assert own.record_set_cookie(b"a=domain=x") == b"a=domain=x"
 
 
-def test_what_outlives_the_challenge_is_its_own() -> None:
+def test_cookies_that_survive_a_challenge_belong_to_the_host() -> None:
     own = jar()
     field = b"theme=dark; sid=1"
     admitted = own.admit(field)
@@ -44,13 +44,13 @@ def test_what_outlives_the_challenge_is_its_own() -> None:
     assert b"sid=; Domain=default.svc.localhost; Path=/app/; Max-Age=0" in gone
     assert b"sid=; Domain=svc.localhost; Path=/app/page; Max-Age=0" in gone
     assert not any(b"Domain=" + HOST in one or b"Domain=localhost" in one for one in gone)
-    # Requests that the browser sent before it had the answer prove nothing.
+    # A request without the marker may have been sent before the browser had the answer, so it proves nothing.
     assert own.admit(field).passed == b""
     assert own.admit(b"theme=dark; hatchway-own=guessed").passed == b""
     marker = _marker(gone)
     assert own.admit(b"theme=dark; " + marker).passed == b"theme=dark"
     assert own.admit(field) == AdmittedCookies(b"theme=dark", (b"sid",))
-    # A cookie with another value is another cookie, and a marker counts only once.
+    # With another value, the cookie counts as a new cookie. A marker is valid only once.
     assert own.admit(b"theme=light; sid=1; " + marker) == AdmittedCookies(b"", (b"theme", b"sid"))
 
 
@@ -58,17 +58,17 @@ def _marker(gone: list[bytes]) -> bytes:
     return gone[-1].partition(b";")[0]
 
 
-def test_names_that_only_the_host_itself_can_set_pass() -> None:
+def test_cookies_that_only_the_host_can_set_are_forwarded() -> None:
     assert jar().admit(b"__Host-sid=1").passed == b"__Host-sid=1"
 
 
-def test_a_browser_without_markers_is_not_sent_in_circles() -> None:
+def test_challenges_without_a_marker_in_return_end() -> None:
     own = jar()
     answers = [own.challenge(b"a=1", (b"a",), b"/") for _ in range(20)]
     assert answers[0] and not answers[-1]
 
 
-def test_prefixed_names_are_deleted_as_browsers_want_it() -> None:
+def test_secure_names_are_deleted_with_the_attribute_secure() -> None:
     own = jar()
     gone = own.challenge(b"__Secure-a=1", (b"__Secure-a",), b"/")
     assert gone and all(one.endswith(b"; Secure") for one in gone[:-1])
@@ -82,7 +82,7 @@ def test_deep_paths_and_many_cookies_are_not_challenged() -> None:
     assert own.challenge(b"; ".join(name + b"=1" for name in names), names, b"/") == []
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_the_number_of_recorded_cookies_is_limited() -> None:
     own = jar()
     own.record_set_cookie(b"first=1")
     for number in range(1000):
@@ -95,8 +95,8 @@ _LABEL = st.text("abcdefghijklmnop", min_size=1, max_size=8)
 
 
 @given(path=st.lists(_LABEL, max_size=5), attack=st.lists(_LABEL, max_size=5), slash=st.booleans())
-def test_no_cookie_of_a_parent_domain_outlives_a_challenge(path: list[str], attack: list[str], slash: bool) -> None:
-    """The attack uses the cookie store of the standard library as a browser's."""
+def test_no_cookie_of_a_parent_domain_survives_a_challenge(path: list[str], attack: list[str], slash: bool) -> None:
+    """The standard library's cookie store plays the browser that is attacked."""
     own = jar()
     requested = "/" + "/".join(path)
     under = "/" + "/".join(attack) + ("/" if slash and attack else "")

@@ -1,4 +1,4 @@
-"""Which problem the door reports when it has no credentials for the cluster, and when the cluster refuses them."""
+"""The problems that the door reports if it has no credentials for the cluster, or if the cluster refuses them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def diagnosis() -> Diagnosis:
         (HatchwayError("svc/web cannot be reached"), 502, "error", "svc/web cannot be reached"),
     ],
 )
-def test_only_a_cluster_that_was_asked_refuses_credentials(
+def test_only_an_answer_of_the_cluster_counts_as_refused_credentials(
     diagnosis: Diagnosis, error: HatchwayError, status: int, kind: str, words: str
 ) -> None:
     answer = diagnosis.failed(error, HEAD, html=False)
@@ -70,7 +70,7 @@ async def test_a_route_without_credentials_is_not_a_refusal(diagnosis: Diagnosis
 
 
 @pytest.mark.parametrize("cause", [Unreached.NODE_AWAY, Unreached.NODE_REFUSES])
-async def test_an_ssh_node_that_fails_is_not_the_clusters_fault(diagnosis: Diagnosis, cause: Unreached) -> None:
+async def test_a_failing_ssh_node_is_not_reported_as_the_cluster(diagnosis: Diagnosis, cause: Unreached) -> None:
     problem = await diagnosis.of_unreached(
         TargetUnreached(cause, "ssh node-1: Permission denied", "load your key"), WEB
     )

@@ -1,4 +1,4 @@
-"""The door's answers at its own origin: which requests are accepted, and the form of the errors for others."""
+"""The door's answers at its own origin: accepted requests, and the form of errors for refused requests."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def route(path: str, headers: dict[str, str], method: str = "GET", host: str = "
         ({"Origin": "null"}, "a page that hides its address requested the API of your cluster"),
     ],
 )
-def test_a_page_of_another_origin_is_told_why(headers: dict[str, str], words: str) -> None:
+def test_requests_from_other_origins_are_refused_with_a_reason(headers: dict[str, str], words: str) -> None:
     status = route("/api/v1/secrets", headers)
     said = json.loads(status.body)
     assert (status.status, said["kind"], said["reason"], said["message"]) == (
@@ -79,14 +79,14 @@ def test_a_page_of_another_origin_is_told_why(headers: dict[str, str], words: st
         ("/version", "GET", "evil.example", "http://localhost:8001/"),
     ],
 )
-def test_what_kubectls_filter_refuses_is_a_page_for_people_only(path: str, method: str, host: str, hint: str) -> None:
+def test_refusals_by_kubectls_filter_are_pages_only_for_browsers(path: str, method: str, host: str, hint: str) -> None:
     tool = route(path, {}, method, host)
     assert (tool.status, tool.body) == (403, b"Forbidden\n"), "as `kubectl proxy` answers"
     page = route(path, NAVIGATION, method, host)
     assert page.status == 403 and hint in page.body.decode()
 
 
-def test_a_browsers_program_is_told_that_applications_live_elsewhere() -> None:
+def test_requests_of_scripts_for_the_proxy_verb_get_a_hint_to_the_host_name() -> None:
     path = "/api/v1/namespaces/shop/services/web:80/%70roxy/"
     program = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "script"}
     said = json.loads(route(path, program).body)
@@ -94,8 +94,8 @@ def test_a_browsers_program_is_told_that_applications_live_elsewhere() -> None:
     assert "own host name" in route(path, NAVIGATION).body.decode()
 
 
-def test_the_doors_own_address_is_given_from_outside() -> None:
-    """The door may be behind TLS, under another domain, on another port: the address that browsers use."""
+def test_the_doors_address_is_the_one_that_browsers_use() -> None:
+    """The door may be behind a proxy with TLS, another domain and another port."""
     address = DoorAddress("dev.example.com", "https", 443)
     assert address.portal_url == "https://dev.example.com/"
     assert address.prefix_url == "https://prefix.dev.example.com/"

@@ -52,7 +52,7 @@ def words(page: str) -> str:
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())
 
 
-def test_a_finding_with_the_line_that_mends_it() -> None:
+def test_a_finding_with_the_command_that_corrects_it() -> None:
     page = shown(REPORT)
     text = words(page)
     assert "Exposure 1 high" in text
@@ -60,20 +60,20 @@ def test_a_finding_with_the_line_that_mends_it() -> None:
     assert MEND in text
     assert "203.0.113.0:30432 203.0.113.1:30432 203.0.113.2:30432 203.0.113.3:30432 and 5 more" in text
     assert "the Internet - sts/db" in text
-    # Objects that have pages are links, and so are their namespaces.
+    # The names of objects that have pages, and of their namespaces, are links.
     assert 'href="/-/hatchway/services/shop/db/yaml"' in page
     assert f'href="{page_address("shop")}"' in page
     assert 'http-equiv="refresh"' not in page
     assert "style=" not in page and "<script>" not in page
 
 
-def test_what_is_exposed_on_purpose_is_no_finding_to_count() -> None:
+def test_objects_exposed_on_purpose_are_not_counted() -> None:
     text = words(shown(replace(REPORT, exposures=(replace(BAD, accepted="a honeypot"),))))
     assert "Exposure No findings" in text
     assert "On purpose: a honeypot" in text
 
 
-def test_what_could_not_be_looked_at_is_not_called_safe() -> None:
+def test_objects_that_could_not_be_read_are_not_called_safe() -> None:
     unread = (Unread("pods", "you may not list them", ("bank",)), Unread("nodes", "you may not list them"))
     page = shown(replace(REPORT, exposures=(), unread=unread, rules=("kind: ClusterRole\n",)))
     text = words(page)
@@ -84,12 +84,12 @@ def test_what_could_not_be_looked_at_is_not_called_safe() -> None:
     assert 'class="state ready"' in shown(replace(REPORT, exposures=()))
 
 
-def test_a_user_of_one_namespace_is_told_so() -> None:
+def test_a_user_of_one_namespace_is_told_what_was_checked() -> None:
     text = words(shown(replace(REPORT, namespace="shop", namespaces=())))
     assert "You may not list the namespaces, so only shop , the namespace of your context, was checked." in text
 
 
-def test_names_from_the_cluster_are_text() -> None:
+def test_names_from_the_cluster_are_escaped() -> None:
     evil = "<script>alert(1)</script>\u202e\"'&"
     bad = replace(
         BAD,
@@ -110,7 +110,7 @@ def test_names_from_the_cluster_are_text() -> None:
     assert "[2001:db8::1]:443" in words(report_page(evil, report, renewing=False))
 
 
-def test_a_page_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_a_page_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exposurepage, "MOST_WAYS", 3)
     monkeypatch.setattr(exposurepage, "MOST_FINDINGS", 2)
     text = words(shown(replace(REPORT, exposures=tuple(replace(BAD, name=f"db-{number}") for number in range(10)))))
@@ -120,7 +120,7 @@ def test_a_page_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "db-2" in text and "db-3" not in text
 
 
-# Over HTTP
+# The page over HTTP
 
 
 @pytest.fixture
@@ -155,13 +155,13 @@ def test_the_states_of_the_page(served: Portal) -> None:
     assert "connection refused" in page
 
 
-def test_looking_again(served: Portal) -> None:
+def test_the_button_for_a_new_report(served: Portal) -> None:
     status, _, headers = ask(served, page_address("shop", again=True))
     assert (status, headers["Location"]) == (303, page_address("shop"))
     assert served.exposure.forgotten == ["shop"]
 
 
-def test_what_is_no_namespace_is_refused(served: Portal) -> None:
+def test_invalid_namespaces_are_refused(served: Portal) -> None:
     assert ask(served, page_address("../secrets"))[0] == 400
     assert ask(served, page_address("x" * 64))[0] == 400
     assert ask(served, page_address("shop"))[0] == 200
@@ -171,9 +171,9 @@ def test_what_is_no_namespace_is_refused(served: Portal) -> None:
 
 
 class FakeConnection:
-    """The used part of `kube.connection.Connection`, to a cluster with the namespaces default and shop.
+    """The needed part of `kube.connection.Connection`, to a cluster with the namespaces default and shop.
 
-    refused: resources that may not be listed. gate: is waited for before each list.
+    refused: resources that may not be listed. gate: each list waits until this event is set.
     """
 
     context, server, label, namespace = "kind-dev", "https://cluster", 'context "kind-dev"', "shop"
@@ -212,7 +212,7 @@ def reports_of(connection: Any, filter: RequestFilter | None = None) -> Exposure
     return ExposureReports(connection, DoorAddress("localhost", "http"), filter, lambda server: ("127.0.0.1",))
 
 
-async def test_a_report_is_kept_for_a_while_and_made_again_when_asked() -> None:
+async def test_a_report_is_cached_and_made_anew_on_request() -> None:
     connection = FakeConnection()
     reports = reports_of(connection)
     report, renewing = await reports.report("")
@@ -225,7 +225,7 @@ async def test_a_report_is_kept_for_a_while_and_made_again_when_asked() -> None:
     reports.forget("")
     again, _ = await reports.report("")
     assert again is not report
-    # The page of one namespace has the names of the others from the report on all namespaces.
+    # The page of one namespace takes the names of the other namespaces from the report on all namespaces.
     only, _ = await reports.report("shop")
     assert only is not None and only.namespaces == report.namespaces
     with pytest.raises(ApiError, match='there is no namespace "shoop"'):
@@ -233,7 +233,7 @@ async def test_a_report_is_kept_for_a_while_and_made_again_when_asked() -> None:
     reports.close()
 
 
-async def test_many_readers_share_one_look_and_need_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_readers_share_one_report_and_need_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exposurereports, "_PATIENCE", 0.01)
     connection = FakeConnection()
     connection.gate.clear()
@@ -244,7 +244,7 @@ async def test_many_readers_share_one_look_and_need_not_wait(monkeypatch: pytest
         for number in range(20):
             await reports.report(f"ns-{number}")
     assert caught.value.code == 429
-    # Only one of them reads at a time.
+    # Only one report is made at a time.
     assert connection.lists == [("namespaces", None)]
     reports.close()
 
@@ -261,7 +261,7 @@ async def test_a_user_of_one_namespace_gets_a_report_about_it() -> None:
     assert "kind: ClusterRole\n" in rule and '["nodes"]' in rule
 
 
-async def test_flags_of_the_door_apply_to_what_is_read() -> None:
+async def test_the_doors_filter_applies_to_the_reports_requests() -> None:
     filter = RequestFilter.of(accept_paths=".*", reject_paths="/pods", accept_hosts="", reject_methods="")
     connection = FakeConnection()
     report, _ = await reports_of(connection, filter).report("")

@@ -44,24 +44,24 @@ def asked(method: str, fields: dict[str, str], upgrade: bool) -> RequestHead:
 
 
 @pytest.mark.parametrize(("method", "fields", "upgrade"), FRIENDLY)
-def test_friends(method: str, fields: dict[str, str], upgrade: bool) -> None:
+def test_requests_of_the_own_origin_and_of_tools(method: str, fields: dict[str, str], upgrade: bool) -> None:
     head = asked(method, fields, upgrade)
     assert not Sender.of(head).is_foreign(head, OWN)
 
 
 @pytest.mark.parametrize(("method", "fields", "upgrade"), FOREIGN)
-def test_strangers(method: str, fields: dict[str, str], upgrade: bool) -> None:
+def test_requests_of_other_origins(method: str, fields: dict[str, str], upgrade: bool) -> None:
     head = asked(method, fields, upgrade)
     assert Sender.of(head).is_foreign(head, OWN)
 
 
-def test_two_origins_are_nobodys() -> None:
+def test_a_request_with_two_origin_fields_is_foreign() -> None:
     head = asked("GET", {"Origin": OWN.decode()}, False)
     head.headers.append((b"origin", OWN))
     assert Sender.of(head).is_foreign(head, OWN)
 
 
-def test_who_navigates() -> None:
+def test_requests_that_navigate() -> None:
     def sender(**fields: str) -> Sender:
         return Sender.of(asked("GET", {name.replace("_", "-"): value for name, value in fields.items()}, False))
 
@@ -82,5 +82,5 @@ def test_who_navigates() -> None:
         ({"Sec-Fetch-Site": "cross-site"}, "a page of another site"),
     ],
 )
-def test_who_asks_in_words(fields: dict[str, str], words: str) -> None:
+def test_descriptions_of_senders(fields: dict[str, str], words: str) -> None:
     assert Sender.of(asked("GET", fields, False)).description == words

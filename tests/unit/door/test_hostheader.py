@@ -23,12 +23,13 @@ def refuse_all(choice: HostChoice) -> list[SentHost]:
     return tried
 
 
-def test_the_outer_name_first_then_what_is_not_refused() -> None:
+def test_the_outer_name_is_tried_first_then_other_names() -> None:
     choice = HostChoice(WEB, "auto", "8888")
     assert choice.value == SentHost()
     assert choice.try_next(SentHost())
     assert choice.value == SentHost(LOCAL)
-    # Requests that were sent with the old name before the change are only repeated.
+    # Another request had the old name, too, because it was sent before the change. It is repeated, with no further
+    # change.
     assert choice.try_next(SentHost())
     assert choice.value == SentHost(LOCAL)
     choice.record_accepted(SentHost())
@@ -56,13 +57,13 @@ def test_all_names_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choice.is_open and choice.try_next(SentHost())
 
 
-def test_a_name_that_works_is_kept_when_pages_are_forbidden_later() -> None:
+def test_an_accepted_name_is_kept_when_pages_are_forbidden_later() -> None:
     choice = HostChoice(WEB, "auto", "80")
     choice.record_accepted(SentHost())
     assert not choice.try_next(SentHost()) and choice.value == SentHost()
 
 
-def test_upgrades_choose_for_themselves_beginning_with_what_pages_are_sent() -> None:
+def test_upgrades_have_a_choice_of_their_own_and_begin_with_the_name_for_pages() -> None:
     pages = HostChoice(WEB, "auto", "8888")
     pages.try_next(SentHost())
     pages.record_accepted(SentHost(LOCAL))
@@ -80,7 +81,7 @@ def test_upgrades_choose_for_themselves_beginning_with_what_pages_are_sent() -> 
     assert not said.try_next(said.value)
 
 
-def test_changes_are_told_the_address_that_is_most_likely_set_up_next() -> None:
+def test_writes_try_first_the_names_that_are_most_likely_configured() -> None:
     pages = HostChoice(WEB, "auto", "8888", own_host_name=b"home:8001")
     assert refuse_all(pages.for_writes()) == [
         SentHost(),
@@ -94,14 +95,14 @@ def test_changes_are_told_the_address_that_is_most_likely_set_up_next() -> None:
     assert refuse_all(pages.for_writes())[:3] == [SentHost(LOCAL), SentHost(LOCAL, False), SentHost(b"home:8001")]
 
 
-def test_only_a_certain_refusal_tells_more_than_an_earlier_answer() -> None:
+def test_after_an_acceptance_only_a_certain_refusal_changes_the_name() -> None:
     choice = HostChoice(WEB, "auto", "8888").for_writes()
     choice.record_accepted(SentHost())
     assert not choice.try_next(SentHost())
     assert choice.try_next(SentHost(), certain=True)
     assert choice.value == SentHost(LOCAL, False)
     refuse_all(choice)
-    # A name that was accepted once is used again, and is not given up soon.
+    # When all names are refused, a name that was accepted earlier is chosen, and kept for a while.
     assert choice.value == SentHost() and choice.state is HostState.ACCEPTED
     assert not choice.try_next(SentHost(), certain=True)
 
@@ -115,7 +116,7 @@ def test_only_a_certain_refusal_tells_more_than_an_earlier_answer() -> None:
         ("grafana.example.com", b"grafana.example.com"),
     ],
 )
-def test_said(wanted: str, value: bytes | None) -> None:
+def test_names_set_by_the_user(wanted: str, value: bytes | None) -> None:
     choice = HostChoice(WEB, parse_host_option(wanted), "3000")
     assert choice.value == SentHost(value) and choice.state is HostState.CONFIGURED
     assert not choice.try_next(SentHost(value))
@@ -128,7 +129,7 @@ a:|a:b|a:0|a:65536|a:-1|a:+1|a:8_0|a:1:2|:80|::1|[::1|::1]|[x]|[::1]:|[::1]80|[:
 
 
 @pytest.mark.parametrize("bad", ["", *BAD.replace(">\n", ">|").split("|"), "x" * 300, "a:" + "1" * 5000])
-def test_what_cannot_be_a_host(bad: str) -> None:
+def test_texts_that_cannot_be_a_host(bad: str) -> None:
     with pytest.raises(HatchwayError, match="cannot be a Host") as caught:
         parse_host_option(bad)
     assert caught.value.message.isprintable() and len(caught.value.message) < 600
@@ -137,12 +138,12 @@ def test_what_cannot_be_a_host(bad: str) -> None:
 @pytest.mark.parametrize(
     "good", ["a", "a.b", "a_b", "a-b:1", "a:65535", "10.0.0.1:80", "[::1]", "[2001:db8::1]:80", "a."]
 )
-def test_what_can_be_a_host(good: str) -> None:
+def test_texts_that_can_be_a_host(good: str) -> None:
     assert parse_host_option(good) == good
     assert parse_host_option("Localhost") == "localhost"
 
 
-def test_a_path_that_refuses_what_others_accept_has_a_choice_of_its_own() -> None:
+def test_a_path_that_refuses_a_name_that_others_accept_has_a_choice_of_its_own() -> None:
     pages, changes = HostChoice(WEB, "auto", "8888"), WriteChoices()
     changes.begin(pages)
     shared = changes.choice_for(b"/ping")
@@ -155,7 +156,7 @@ def test_a_path_that_refuses_what_others_accept_has_a_choice_of_its_own() -> Non
     assert refused.record_accepted(SentHost(LOCAL, False))
     assert changes.choice_for(b"/ping") is changes.choice_for(b"/other") is shared and shared.value == SentHost()
 
-    # A refusal of a name that was accepted before has another reason, for all paths.
+    # These refusals do not depend on the path, so the choice stays shared.
     assert changes.choice_after_refusal(b"/ping", SentHost(), certain=False) is shared
     assert changes.choice_after_refusal(b"/other", SentHost(), certain=True) is shared
     assert changes.choice_after_refusal(b"/late", SentHost(LOCAL), certain=False) is shared
@@ -163,7 +164,7 @@ def test_a_path_that_refuses_what_others_accept_has_a_choice_of_its_own() -> Non
     assert changes.choice_for(b"/form") is None
 
 
-def test_paths_with_choices_of_their_own_are_bounded() -> None:
+def test_the_number_of_paths_with_their_own_choice_is_limited() -> None:
     changes = WriteChoices()
     changes.begin(HostChoice(WEB, "auto", "8888"))
     shared = changes.choice_for(b"/")

@@ -13,7 +13,7 @@ def shown(*hosts: IngressHost) -> str:
     return ingress_page("kind-dev", hosts, lambda host: host.url(8001))
 
 
-def test_a_host_is_a_link_and_a_wildcard_is_none() -> None:
+def test_hosts_are_links_but_wildcards_are_not() -> None:
     page = shown(
         IngressHost("shop.example", "web", "shop", CONTROLLER, (("/", "shop:80"),)),
         IngressHost("*.example", "web", "shop", CONTROLLER),
@@ -24,11 +24,11 @@ def test_a_host_is_a_link_and_a_wildcard_is_none() -> None:
     assert "svc/https:traefik:443 -n kube-system" in page
 
 
-def test_an_empty_list_says_why() -> None:
+def test_an_empty_list_has_a_reason() -> None:
     assert "No host can be opened" in shown()
 
 
-def test_names_from_the_cluster_are_text_and_long_lists_are_cut() -> None:
+def test_names_are_escaped_and_long_lists_are_shortened() -> None:
     evil = "<script>alert(1)</script>\u202e"
     page = shown(*(IngressHost("a.example", evil, evil, CONTROLLER, ((evil, evil),) * 20) for _ in range(1002)))
     assert "<script>alert" not in page and "\u202e" not in page

@@ -56,7 +56,7 @@ def _listening(port: int = 0, address: str = "localhost") -> Iterator[list[socke
 
 @needs_ipv6
 @pytest.mark.parametrize("address", ["localhost", DoorOptions().address])
-def test_there_is_a_socket_on_both_loopback_addresses_with_one_port(address: str) -> None:
+def test_a_door_listens_on_both_loopback_addresses_at_the_same_port(address: str) -> None:
     with _listening(address=address) as found:
         (first, second) = [describe_listener(sock) for sock in found]
         port = found[0].getsockname()[1]
@@ -64,7 +64,7 @@ def test_there_is_a_socket_on_both_loopback_addresses_with_one_port(address: str
 
 
 @needs_ipv6
-def test_a_port_that_another_program_has_on_one_loopback_address_is_refused() -> None:
+def test_a_port_in_use_on_one_loopback_address_is_refused() -> None:
     with contextlib.closing(_create(("::1", 0), family=socket.AF_INET6)) as other:
         port = other.getsockname()[1]
         with pytest.raises(HatchwayError) as caught, _listening(port):

@@ -111,7 +111,7 @@ def read(answer: Respond) -> _Reader:
 
 
 @pytest.mark.parametrize("problem", EVERY, ids=lambda problem: problem.kind)
-def test_both_forms_say_the_same(problem: DoorProblem) -> None:
+def test_the_page_and_the_status_have_the_same_content(problem: DoorProblem) -> None:
     page, status = error_answer(problem, True), error_answer(problem, False)
     assert page.status == status.status == problem.status
     said = json.loads(status.body)
@@ -172,7 +172,7 @@ _hostile = st.one_of(
     _hostile,
     st.sampled_from(["javascript:alert(1)", "data:text/html,x", "//evil.example", "http://a.example/"]),
 )
-def test_hostile_names_stay_text(one: str, two: str, url: str) -> None:
+def test_hostile_names_are_escaped(one: str, two: str, url: str) -> None:
     plain = DoorProblem(
         kind="k",
         status=500,
@@ -204,7 +204,7 @@ def test_hostile_names_stay_text(one: str, two: str, url: str) -> None:
     )
     wanted = [tag for tag in read(error_answer(plain, True)).tags if tag != "p"]
     found = read(error_answer(hostile, True))
-    # An empty hint, rule or text omits its element; no element is ever added.
+    # If a hint, a rule or a text is empty, its element is missing. Names never add an element.
     assert not (set(found.tags) - set(wanted) - {"p"})
     assert len([tag for tag in found.tags if tag in ("script", "style", "img")]) == 2
     assert not any(name.startswith("on") for name, _ in found.attributes)
@@ -214,12 +214,12 @@ def test_hostile_names_stay_text(one: str, two: str, url: str) -> None:
     assert json.loads(error_answer(hostile, False).body)["message"] == two
 
 
-def test_a_link_to_another_host_without_a_scheme_is_none() -> None:
+def test_links_to_other_hosts_without_a_scheme_are_omitted() -> None:
     problem = replace(EVERY[0], portal="//evil.example/", links=(("x", "//evil.example/"),))
     assert "evil.example" not in error_answer(problem, True).body.decode()
 
 
-def test_the_missing_rule_allows_what_was_refused() -> None:
+def test_the_shown_rule_allows_the_refused_request() -> None:
     role, binding = yaml.safe_load_all(refused.forbidden("ada", "get", "services/proxy", "shop", "web").rule)
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"], "resourceNames": ["web"]}
@@ -231,18 +231,18 @@ def test_the_missing_rule_allows_what_was_refused() -> None:
     assert "User" not in dict(unknown.facts)
 
 
-def test_the_host_names_are_the_doors_own() -> None:
+def test_host_names_in_pages_are_those_of_the_door() -> None:
     problem = placed_at(refused.needs_forward(WEB, "why"), "dev.example.com", "http://dev.example.com/", DEV)
     assert dict(problem.facts)["Cluster"] == DEV
     assert dict(problem.facts)["Host name"] == "port--http.web.shop.svc.dev.example.com"
 
 
-def test_the_page_tries_again_only_where_that_helps() -> None:
+def test_only_pages_about_temporary_problems_reload() -> None:
     assert "data-seconds" in error_answer(unreached.cluster_away("s", "e"), True).body.decode()
     assert "data-seconds" not in error_answer(refused.forbidden("a", "get", "pods"), True).body.decode()
 
 
-def test_tools_get_what_helps_as_causes() -> None:
+def test_hints_rules_and_commands_are_causes_of_the_status() -> None:
     said = json.loads(error_answer(refused.forbidden("ada", "get", "services/proxy", "shop", "web"), False).body)
     causes = {cause["reason"]: cause["message"] for cause in said["details"]["causes"]}
     assert causes["MissingRule"].startswith("apiVersion: rbac")
@@ -251,12 +251,12 @@ def test_tools_get_what_helps_as_causes() -> None:
     assert {"reason": "Command", "message": "hatchway forward svc/web http -n shop"} in said["details"]["causes"]
 
 
-def test_a_status_that_there_is_already_stays_as_it_is() -> None:
+def test_a_status_of_the_api_server_is_not_changed() -> None:
     error = invalid("Pod", "x", [Cause("FieldValueRequired", "Required value", "spec.a")])
     assert json.loads(error_answer(from_error(error), False).body) == error.status()
 
 
-def test_a_port_forward_line_is_one_that_an_ordinary_user_may_type() -> None:
+def test_suggested_forwards_need_no_privileged_port() -> None:
     assert forward_line(Target("pods", "web-0", "shop", "https", "443")) == ("hatchway forward pod/web-0 :443 -n shop")
     assert forward_line(Target("services", "web", "shop", "", "http")) == ("hatchway forward svc/web http -n shop")
 
@@ -269,7 +269,7 @@ def test_every_kind_of_problem_is_in_the_documentation() -> None:
 
 
 @pytest.mark.parametrize(("host", "vpn"), [("127.0.0.1", False), ("cluster.example.com", True)])
-def test_a_cluster_on_this_machine_is_not_asked_for_its_vpn(host: str, vpn: bool) -> None:
+def test_no_advice_about_a_vpn_for_a_cluster_on_this_machine(host: str, vpn: bool) -> None:
     advice = trouble.advice(ProxyError("dial", "connection refused"), host)
     page = error_answer(
         unreached.cluster_away(f"https://{host}:6443", "connection refused", advice), True
@@ -279,7 +279,7 @@ def test_a_cluster_on_this_machine_is_not_asked_for_its_vpn(host: str, vpn: bool
 
 
 @pytest.mark.parametrize("reason", ["certificate is not yet valid", "certificate has expired"])
-def test_a_certificate_out_of_time_is_a_question_about_the_clock(reason: str) -> None:
+def test_an_expired_certificate_leads_to_advice_about_the_clock(reason: str) -> None:
     advice = trouble.advice(ProxyError("tls", f"tls: failed to verify certificate: {reason}"), "127.0.0.1")
     assert re.match(r"this machine's clock says \d{4}-\d\d-\d\d \d\d:\d\d \S+: is that right\?", advice)
     other = trouble.advice(ProxyError("tls", "tls: failed to verify certificate: unknown authority"), "127.0.0.1")

@@ -75,7 +75,7 @@ def test_the_first_state_waits_for_the_cluster() -> None:
     assert [item["key"] for item in found["items"]] == ["services/shop/web"]
 
 
-def test_the_first_state_says_that_it_is_still_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_state_says_that_the_cluster_has_not_answered_yet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "FIRST_ANSWERS", 0.05)
     view = FakeView()
     view.state = State("connecting")
@@ -84,7 +84,7 @@ def test_the_first_state_says_that_it_is_still_asking(monkeypatch: pytest.Monkey
     assert (found["state"]["phase"], found["items"]) == ("connecting", [])
 
 
-def test_events_end_when_the_client_goes(served: Portal) -> None:
+def test_the_stream_of_events_ends_when_the_client_disconnects(served: Portal) -> None:
     answer = ask(served, "/-/hatchway/events")
     assert answer.headers["Content-Type"] == "text/event-stream"
     assert answer.headers["Cache-Control"] == "no-store"
@@ -100,14 +100,14 @@ def test_events_end_when_the_client_goes(served: Portal) -> None:
     wait_for(lambda: served.connections == 0, seconds=10)
 
 
-def test_a_head_of_the_events_ends() -> None:
+def test_a_head_request_for_the_events_ends() -> None:
     with portal(FakeView()) as served:
         answer = ask(served, "/-/hatchway/events", "HEAD")
         assert answer.status == 200
         assert answer.read() == b""
 
 
-def test_a_port_that_is_typed_leads_to_its_host_name(served: Portal) -> None:
+def test_the_form_for_a_port_redirects_to_its_host_name(served: Portal) -> None:
     form = "/-/hatchway/open?kind=pods&namespace=shop&name=web.v2-0&port=8123"
     answer = ask(served, form)
     port = served.door.port
@@ -132,7 +132,7 @@ def test_a_port_that_is_typed_leads_to_its_host_name(served: Portal) -> None:
         "",
     ],
 )
-def test_what_names_no_port_is_said_and_leads_nowhere(served: Portal, query: str) -> None:
+def test_invalid_ports_are_refused_without_a_redirect(served: Portal, query: str) -> None:
     answer = ask(served, "/-/hatchway/open?" + query)
     assert answer.status == 400
     assert answer.headers["Location"] is None
@@ -174,7 +174,7 @@ def test_pages_of_an_object(served: Portal) -> None:
         "pods/shop/..%2f..%2fsecrets%2fpassword/yaml",
     ],
 )
-def test_nothing_else_has_pages(served: Portal, path: str) -> None:
+def test_other_paths_have_no_pages(served: Portal, path: str) -> None:
     answer = ask(served, "/-/hatchway/" + path)
     assert answer.status == 404
     assert b"kind:" not in answer.read()
@@ -191,12 +191,12 @@ def test_nothing_else_has_pages(served: Portal, path: str) -> None:
         ("pods/shop/web-1/", "/-/hatchway/pods/shop/web-1/logs"),
     ],
 )
-def test_an_object_without_a_page_leads_to_its_first_one(served: Portal, path: str, location: str) -> None:
+def test_the_address_of_an_object_redirects_to_its_first_page(served: Portal, path: str, location: str) -> None:
     answer = ask(served, "/-/hatchway/" + path)
     assert (answer.status, answer.headers["Location"]) == (307, location)
 
 
-def test_a_path_that_is_no_page_says_so(served: Portal) -> None:
+def test_a_path_without_a_page_is_answered_by_404(served: Portal) -> None:
     for path in ("nonsense", "secrets/shop/", "services/", "nodes/a/b/c/d/"):
         answer = ask(served, "/-/hatchway/" + path)
         assert (answer.status, answer.headers["X-Hatchway-Problem"]) == (404, "not-found"), path

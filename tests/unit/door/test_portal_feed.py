@@ -1,4 +1,4 @@
-"""The portal's feed: pages that apply its changes show the present state."""
+"""The portal's feed: a page that applies all changes shows the present state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "INTERVAL", 0.001)
 
 
-async def test_everything_first_then_changes_only() -> None:
+async def test_the_feed_begins_with_all_items_and_continues_with_changes() -> None:
     view = demo_view()
     feed = Feed(view, FakeDoor())
     page = Page(feed)
@@ -58,7 +58,7 @@ async def test_a_pod_changes_the_services_that_select_it_and_no_others() -> None
     assert moved["services/shop/other"]["summary"] == "0/1 ready"
 
 
-async def test_changes_that_show_nothing_send_nothing() -> None:
+async def test_changes_without_a_visible_effect_are_not_sent() -> None:
     view = demo_view()
     feed = Feed(view, FakeDoor())
     await feed.refresh()
@@ -71,7 +71,7 @@ async def test_changes_that_show_nothing_send_nothing() -> None:
     assert feed.version == version
 
 
-async def test_any_order_of_changes_ends_in_the_same_picture() -> None:
+async def test_any_order_of_changes_leads_to_the_same_items() -> None:
     dice = random.Random(5)
     for _ in range(20):
         view, wanted = FakeView(), demo_view()
@@ -93,7 +93,7 @@ async def test_any_order_of_changes_ends_in_the_same_picture() -> None:
         await page.close()
 
 
-async def test_the_state_and_the_scopes_are_told() -> None:
+async def test_changes_of_the_state_and_of_scopes_are_sent() -> None:
     view = FakeView()
     page = Page(Feed(view, FakeDoor()))
     await page.read("synced")
@@ -107,7 +107,7 @@ async def test_the_state_and_the_scopes_are_told() -> None:
     await page.close()
 
 
-async def test_a_page_that_fell_behind_gets_everything_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_page_that_missed_changes_gets_all_items_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "_HISTORY", 3)
     view = FakeView()
     feed = Feed(view, FakeDoor())
@@ -137,7 +137,7 @@ async def test_many_changes_at_once_come_as_one_message() -> None:
     await page.close()
 
 
-async def test_heartbeats_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_heartbeats_and_the_end_of_the_feed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_module, "HEARTBEAT", 0.01)
     feed = Feed(FakeView(), FakeDoor())
     stream = feed.follow()
@@ -149,7 +149,7 @@ async def test_heartbeats_and_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_thousands_of_services_leave_the_loop_its_turns() -> None:
-    """With 5,000 services and their pods, each turn of the event loop is bounded, and one change costs little."""
+    """With 5,000 services and their pods, each turn of the event loop is short, and one change costs little."""
     view = many_view(5000)
     feed = Feed(view, FakeDoor())
     turns = 0
@@ -165,9 +165,9 @@ async def test_thousands_of_services_leave_the_loop_its_turns() -> None:
     await page.read("synced")
     counting.cancel()
     assert len(page.items) == 10_000
-    # At most 25 items in one turn of the event loop.
+    # So one turn of the event loop makes at most 25 items.
     assert turns >= 400
-    # The first items arrive long before the last ones are made.
+    # The page gets the first items long before the last items are made.
     assert page.events[:3] == ["about", "begin", "items"]
     assert page.events.count("items") >= 25
     page.events.clear()

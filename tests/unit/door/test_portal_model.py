@@ -19,7 +19,7 @@ async def shown(view: FakeView, door: FakeDoor | None = None) -> dict[str, Any]:
     return await items_of(Feed(view, door or FakeDoor()))
 
 
-async def test_a_service_and_its_ways_in() -> None:
+async def test_a_service_and_the_urls_of_its_ports() -> None:
     view = FakeView()
     dns = {"name": "dns", "port": 53, "protocol": "UDP"}
     service = make_service("shop", "web", ("http", 80), ("https", 443), ("redis", 6379), dns)
@@ -40,17 +40,17 @@ async def test_a_service_and_its_ways_in() -> None:
     assert not {"url", "forward", "path"} & udp.keys()
 
 
-async def test_what_nothing_tells_of_is_tried() -> None:
+async def test_ports_of_unknown_protocol_are_tried_as_http() -> None:
     view = FakeView()
     view.put(make_service("shop", "web", ("odd", 7777), ("http", 80)))
     odd, http = (await shown(view))["services/shop/web"]["ports"]
     assert (odd["scheme"], odd["url"]) == ("http", "http://odd.web.shop.svc.localhost:8001/")
     assert "needs" not in odd
-    # For a host name without a port, the portal shows the port that the door would choose: certain HTTP ports first.
+    # A host name without a port leads to the port that the door chooses. The door prefers ports that are surely HTTP.
     assert http["url"] == "http://web.shop.svc.localhost:8001/"
 
 
-async def test_pods_are_reached_by_number_and_nodes_without() -> None:
+async def test_urls_of_pods_have_a_port_number_and_those_of_nodes_have_none() -> None:
     view = FakeView()
     pod = make_pod("shop", "web-0.x", "web", ports=[8080, 9090])
     pod["spec"]["containers"][0]["ports"][1]["name"] = "admin"
@@ -70,7 +70,7 @@ _names = st.from_regex(r"[a-z]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
 
 
 @given(_names, _names, st.integers(1, 65535), st.sampled_from(["", "http", "https", "web", "ui-x"]))
-def test_links_lead_to_what_they_stand_at(namespace: str, name: str, number: int, label: str) -> None:
+def test_the_link_at_each_port_leads_to_that_port(namespace: str, name: str, number: int, label: str) -> None:
     import asyncio
 
     view = FakeView()
@@ -121,11 +121,11 @@ async def test_why_pods_are_not_ready() -> None:
         (make_service("a", "b", 80, type="ExternalName", externalName="x.example"), "External name", ""),
     ],
 )
-async def test_services_with_nothing_behind(service: dict[str, Any], summary: str, said: str) -> None:
+async def test_services_without_endpoints(service: dict[str, Any], summary: str, said: str) -> None:
     view = FakeView()
     view.put(service)
     item = (await shown(view))["services/a/b"]
-    # A Service that selects pods and has none needs attention; one that leads elsewhere cannot be judged.
+    # A Service that selects pods but has none needs attention. For a Service of type ExternalName, this is not known.
     assert (item["state"], item["summary"]) == ("lacking" if said else "empty", summary)
     assert said in str(item.get("reasons"))
     if not said:
@@ -134,7 +134,7 @@ async def test_services_with_nothing_behind(service: dict[str, Any], summary: st
         assert "forward" not in item["ports"][0]
 
 
-async def test_what_starts_on_first_use_needs_no_attention() -> None:
+async def test_services_that_start_on_first_use_need_no_attention() -> None:
     view = FakeView()
     for namespace in ("kube-system", "a"):
         service = make_service(namespace, "prometheus", 9090)
@@ -149,7 +149,7 @@ async def test_what_starts_on_first_use_needs_no_attention() -> None:
     assert items["services/a/prometheus"]["state"] == "lacking"
 
 
-async def test_what_may_not_be_seen_is_not_guessed_at() -> None:
+async def test_the_state_is_unknown_if_endpoints_may_not_be_listed() -> None:
     view = FakeView()
     view.put(make_service("a", "b", 80))
     view.become(slices=Scope(()), pods=Scope(()))
@@ -159,7 +159,7 @@ async def test_what_may_not_be_seen_is_not_guessed_at() -> None:
     assert "lacking" not in item
 
 
-async def test_endpoints_that_are_no_pods_are_out_of_reach() -> None:
+async def test_endpoints_that_are_not_pods_cannot_be_reached() -> None:
     view = FakeView()
     service = make_service("default", "kubernetes", ("https", 443), selector={})
     found = make_slice(service, make_pod("default", "x", "x"))
@@ -170,7 +170,7 @@ async def test_endpoints_that_are_no_pods_are_out_of_reach() -> None:
     assert item["ports"][0]["barred"]
 
 
-async def test_pods_that_may_not_be_listed_cost_only_the_reason() -> None:
+async def test_only_the_reason_is_missing_if_pods_may_not_be_listed() -> None:
     view = FakeView()
     service, pod = make_service("shop", "web", 80), make_pod("shop", "web-0", "web", ready=False)
     view.put(service, make_slice(service, pod))
@@ -179,7 +179,7 @@ async def test_pods_that_may_not_be_listed_cost_only_the_reason() -> None:
     assert item["reasons"] == [{"name": "web-0", "text": "not ready"}]
 
 
-async def test_what_the_door_has_learned_is_shown() -> None:
+async def test_facts_that_the_door_has_found_are_shown() -> None:
     view, door = FakeView(), FakeDoor()
     view.put(make_service("shop", "web", 80))
     feed = Feed(view, door)
@@ -202,7 +202,7 @@ async def test_titles_of_annotations_and_labels() -> None:
     assert "title" not in items["services/a/c"]
 
 
-async def test_a_name_that_no_host_name_can_carry_keeps_its_path() -> None:
+async def test_a_name_that_cannot_be_in_a_host_name_has_only_a_path() -> None:
     view = FakeView()
     view.put(make_pod("a", "x" * 70, "x"))
     (port,) = (await shown(view))["pods/a/" + "x" * 70]["ports"]

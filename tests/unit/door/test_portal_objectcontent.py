@@ -43,7 +43,7 @@ def test_secrets_in_the_environment_are_hidden(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["AUTHOR", "PATH", "KEYBOARD", "PASSENGERS", "PORT"])
-def test_what_is_no_secret_is_shown(name: str) -> None:
+def test_values_that_are_not_secret_are_shown(name: str) -> None:
     pod = pod_with(env=[{"name": name, "value": "hunter2"}], args=["--port=80", "--verbose"])
     text, hidden = yaml_text(pod)
     assert not hidden
@@ -51,7 +51,7 @@ def test_what_is_no_secret_is_shown(name: str) -> None:
     assert "--port=80" in text
 
 
-def test_references_to_secrets_stay() -> None:
+def test_references_to_secrets_are_shown() -> None:
     source = {"secretKeyRef": {"name": "db", "key": "password"}}
     pod = pod_with(env=[{"name": "PASSWORD", "valueFrom": source}])
     assert shown(pod)["env"] == [{"name": "PASSWORD", "valueFrom": source}]
@@ -103,11 +103,11 @@ def test_hostile_texts_cost_little() -> None:
     words = ["- " * 50_000, "-" * 200_000, "a-" * 100_000, "://" * 60_000, "--password" * 20_000, "--x " * 50_000]
     begun = time.process_time()
     yaml_text(pod_with(args=words))
-    # Linear work takes a second for a megabyte; quadratic work would take minutes.
+    # For a megabyte, work in linear time takes a second; work in quadratic time would take minutes.
     assert time.process_time() - begun < 5
 
 
-def test_events_by_time_whatever_writes_them() -> None:
+def test_events_of_all_formats_are_sorted_by_time() -> None:
     about = {"name": "web-0", "fieldPath": "spec.containers{web}"}
     old = {"reason": "Scheduled", "eventTime": "2026-11-03T08:00:00.000000Z", "reportingComponent": "scheduler"}
     new = {

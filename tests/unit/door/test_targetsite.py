@@ -1,4 +1,4 @@
-"""The facts that a site finds in its target's answers, and its calls to subscribers about them."""
+"""A site finds facts in the answers of its target, and calls its subscribers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LOST = RouteCapabilities(authorization=False, methods=False, codings=False, unch
 
 
 class ProxyVerb:
-    """A route with the losses of a kube-apiserver's proxy verb."""
+    """A route that loses the same things as the proxy verb of kube-apiserver."""
 
     generation = 1
     _choice = RouteChoice(cast(Route, object()), LOST)
@@ -72,7 +72,7 @@ class Services:
 
 
 class Learning:
-    """A site, and the targets that it has told its subscribers."""
+    """A site, and the targets with which it has called its subscribers."""
 
     def __init__(
         self, *ports: Any, prefix: bytes = b"", target: Target = WEB, address: DoorAddress | None = None
@@ -108,20 +108,20 @@ class Learning:
         return found
 
     def repeats(self, forward: Forward) -> bool:
-        """Return whether a request with the same head as the last would be forwarded without a new decision."""
+        """Return True if a request with the same head as the last request would be forwarded without a new decision."""
         assert self.cached is not None
         repeated = self.cached.begin(lambda: pytest.fail("no head is needed"))
         assert repeated is forward or repeated is None
         return repeated is not None
 
     def news(self) -> list[Target]:
-        """Return the subscribers' calls since the last time."""
+        """Return the targets with which subscribers were called since the last call of this method."""
         found, self.told[:] = list(self.told), []
         return found
 
 
 async def refuse(forward: Forward, status: int, body: bytes, *fields: tuple[bytes, bytes]) -> Respond | Forward | None:
-    """Give the site a refusal of its target; return the site's decision."""
+    """Let the target refuse a request; return the site's next decision, None if it forwards the refusal."""
     assert forward.reconsider is not None
     again = forward.reconsider(ResponseHead(status, b"", list(fields)))
     assert again is not None
@@ -154,7 +154,7 @@ async def test_an_object_that_was_requested_before_the_target_expired_is_read_ag
     assert knowledge.is_fresh
 
 
-async def test_a_page_settles_the_host_once() -> None:
+async def test_an_accepted_page_decides_the_host_once() -> None:
     learning = Learning()
     forward = await learning.ask()
     assert learning.news() == [WEB]
@@ -168,7 +168,7 @@ async def test_a_page_settles_the_host_once() -> None:
     assert learning.repeats(forward)
 
 
-async def test_another_host_is_tried_and_told() -> None:
+async def test_another_host_is_tried_and_reported() -> None:
     learning = Learning()
     forward = await learning.ask()
     learning.news()
@@ -180,8 +180,8 @@ async def test_another_host_is_tried_and_told() -> None:
     assert not learning.repeats(forward)
 
 
-async def test_a_request_whose_cookies_were_left_out_is_looked_at_again() -> None:
-    """The cookie is forwarded in requests with the same bytes as soon as the site knows it."""
+async def test_a_decision_that_omitted_cookies_is_not_cached() -> None:
+    """A later request with the same bytes must include the cookie, if the site has set the cookie meanwhile."""
     learning = Learning()
     learning.site._cookies.record_set_cookie(b"own=1")
     for cookie, passed, kept in ((b"own=1; new=2", b"own=1", False), (b"own=1", b"own=1", True)):
@@ -208,13 +208,13 @@ async def test_a_401_without_a_challenge_may_be_about_the_host() -> None:
     assert forwarded(again) == HOST + b":8001"
 
 
-async def test_no_forwarded_host_where_it_is_compared_with_another_one() -> None:
-    """In qBittorrent, for one: it compares Referer, which the door adapts to the Host, with X-Forwarded-Host."""
+async def test_x_forwarded_host_is_omitted_for_an_application_that_refuses_it() -> None:
+    """For example, qBittorrent compares X-Forwarded-Host with Referer, which the door adapts to the Host."""
     learning = Learning()
     again = await refuse(await learning.ask(), 401, b"")
     assert isinstance(again, Forward)
     answer(again)
-    # Two of the page's files are requested at once; neither waits for the result of the other.
+    # Two files of the page are requested at once; neither request waits for the result of the other.
     for script in [await learning.ask(page=SCRIPT), await learning.ask(page=SCRIPT)]:
         assert forwarded(script) == HOST + b":8001"
         bare = await refuse(script, 401, b"")
@@ -226,7 +226,7 @@ async def test_no_forwarded_host_where_it_is_compared_with_another_one() -> None
     assert forwarded(script) is None and script.headers[0] == (b"Host", b"localhost")
 
 
-async def test_a_request_without_forwarded_fields_that_is_refused_too_is_not_tried_again() -> None:
+async def test_a_second_refusal_without_forwarded_fields_is_final() -> None:
     learning = Learning()
     again = await refuse(await learning.ask(), 403, b"")
     assert isinstance(again, Forward)
@@ -239,7 +239,7 @@ async def test_a_request_without_forwarded_fields_that_is_refused_too_is_not_tri
     assert await refuse(script, 403, b"") is None
 
 
-async def test_under_a_prefix_an_application_may_be_at_home_at_its_own_host_name() -> None:
+async def test_an_application_under_a_prefix_may_redirect_to_its_own_host_name() -> None:
     """WordPress stores the address at which it was installed, and redirects browsers there."""
     learning = Learning(prefix=b"/api/v1/namespaces/shop/services/web/proxy")
     page = ((b"Host", b"prefix.dev.example.com"), *NAVIGATION[1:])
@@ -250,13 +250,13 @@ async def test_under_a_prefix_an_application_may_be_at_home_at_its_own_host_name
     forward.edit_response(head)
     assert head.headers == [(b"Location", learning.prefix + b"/"), (b"Cache-Control", b"no-store")]
     assert (await learning.ask(page=page)).headers[0] == (b"Host", HOST)
-    # A target that refuses the common name may accept its own host name.
+    # A target that refuses the name of all prefixes may accept its own host name.
     learning = Learning(prefix=b"/api/v1/namespaces/shop/services/web/proxy")
     again = await refuse(await learning.ask(page=page), 400, b"unknown host")
     assert isinstance(again, Forward) and again.headers[0] == (b"Host", HOST)
 
 
-async def test_the_scheme_that_is_found_is_told() -> None:
+async def test_a_new_scheme_is_reported() -> None:
     learning = Learning({"name": "odd", "port": 7777, "protocol": "TCP"})
     forward = await learning.ask()
     assert b"/web:odd/proxy" in forward.target
@@ -270,7 +270,7 @@ async def test_the_scheme_that_is_found_is_told() -> None:
     assert b"/https:web:odd/proxy" in (await learning.ask()).target
 
 
-async def test_what_the_route_cannot_carry_is_told_once() -> None:
+async def test_a_need_that_the_route_cannot_meet_is_reported_once() -> None:
     learning = Learning()
     forward = await learning.ask((b"Authorization", b"Basic YTpi"))
     assert not [value for name, value in forward.headers if name.lower() == b"authorization"]
@@ -286,7 +286,7 @@ async def test_what_the_route_cannot_carry_is_told_once() -> None:
 
 
 @pytest.mark.parametrize("code", [404, 503])
-async def test_the_api_servers_refusal_is_no_news(code: int) -> None:
+async def test_a_refusal_by_the_api_server_is_not_a_fact_about_the_target(code: int) -> None:
     learning = Learning()
     forward = await learning.ask()
     learning.news()
@@ -297,7 +297,7 @@ async def test_the_api_servers_refusal_is_no_news(code: int) -> None:
 
 
 async def test_the_root_of_a_node_shows_what_a_kubelet_offers() -> None:
-    """A kubelet answers `404 page not found` there, which does not help a person."""
+    """A kubelet answers `404 page not found` at its root, which does not help a user."""
     learning = Learning(target=Target("nodes", "n1"))
     refusal = 404, b"404 page not found\n", (b"Content-Type", b"text/plain")
     page = await refuse(await learning.ask(), *refusal)
@@ -306,7 +306,7 @@ async def test_the_root_of_a_node_shows_what_a_kubelet_offers() -> None:
     text = page.body.decode()
     assert 'href="http://n1.node.dev.example.com/pods"' in text
     assert 'href="http://n1.node.dev.example.com/metrics/cadvisor"' in text
-    # Programs get the answer unchanged, and so do browsers for other targets.
+    # Scripts get this answer unchanged. For other targets, browsers get it unchanged, too.
     assert await refuse(await learning.ask(page=SCRIPT), *refusal) is None
     assert await refuse(await Learning().ask(), *refusal) is None
 
@@ -319,7 +319,7 @@ async def test_the_root_of_a_node_under_a_prefix_links_below_the_prefix() -> Non
 
 
 async def test_a_door_that_browsers_reach_by_https() -> None:
-    """The scheme is a setting. It decides Origin, redirects, and the fields for the application."""
+    """The scheme is a setting of the door. Origin, redirects and the fields for the application depend on it."""
     learning = Learning(address=DoorAddress("dev.example.com", "https", 8001))
     origin = b"https://" + HOST + b":8001"
     forward = await learning.ask((b"Origin", origin), page=SCRIPT[:1])

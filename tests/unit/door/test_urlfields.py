@@ -1,4 +1,4 @@
-"""URLs in fields of answers are translated to the door's addresses."""
+"""URLs in header fields of answers are translated to the door's addresses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ KNOWN = TargetAddresses(
         (PREFIX + b"ies/x", PREFIX + b"ies/x"),
         (b"http://" + OUTER + PREFIX + b"/x", b"http://OUTER/x"),
         (b"https://WEB.default.svc.localhost:8001/x", b"http://OUTER/x"),
-        # The service's names and addresses, with one of its ports or none.
+        # The service's names and addresses, with a port of the service or without a port.
         (b"http://web/x", b"http://OUTER/x"),
         (b"http://web.default.svc.cluster.local:8080", b"http://OUTER/"),
         (b"http://web.default.svc.corp.example/x", b"http://OUTER/x"),
@@ -70,7 +70,7 @@ KNOWN = TargetAddresses(
         (b"http://web:9091/x", b"http://admin/x"),
         (b"https://web.default.svc.localhost/x", b"http://https/x"),
         (b"https://10.96.1.2/x", b"http://https/x"),
-        # The application's own machine, with the port on which it listens.
+        # Names of the machine on which the application runs, with the application's port.
         (b"http://localhost:8080/x", b"http://OUTER/x"),
         (b"https://127.0.0.1:8080/x", b"http://OUTER/x"),
         (b"http://0.0.0.0:8080/x", b"http://OUTER/x"),
@@ -100,12 +100,12 @@ def test_locations(value: bytes, expected: bytes) -> None:
         (b"http://localhost:8080/x", "", False),
     ],
 )
-def test_an_application_that_takes_its_machine_for_the_browsers(value: bytes, port: str, own: bool) -> None:
+def test_loopback_addresses_with_the_applications_port_are_its_own(value: bytes, port: str, own: bool) -> None:
     known = TargetAddresses(WEB, number=port, ports=PortSpellings("", {}, {}, {}))
     assert locate(value, known) == (b"http://" + OUTER + b"/x" if own else value)
 
 
-def test_the_host_that_it_was_told_is_its_own() -> None:
+def test_the_host_sent_to_the_application_is_its_own() -> None:
     assert locate(b"http://grafana.example/x", KNOWN, sent=b"grafana.example") == b"http://" + OUTER + b"/x"
 
 
@@ -160,8 +160,8 @@ def test_tagged_lists_of_webdav_follow_host() -> None:
         ("content-security-policy", b"http://" + b"a" * 60_000 + b"'"),
     ],
 )
-def test_no_field_is_looked_at_twice(name: str, value: bytes) -> None:
-    """Regular expressions that match in several ways, or from each possible start, would take minutes for these."""
+def test_fields_are_scanned_in_linear_time(name: str, value: bytes) -> None:
+    """Regular expressions with backtracking would take minutes for these fields."""
     begin = time.thread_time()
     outer_field(name.encode(), value, lambda url: url)
     inner_tags(value, outer=b"a", scheme=b"http", sent=b"b")

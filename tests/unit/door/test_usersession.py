@@ -1,4 +1,4 @@
-"""Two users of one target: both use what was learned of the target; their cookies are kept apart."""
+"""Two users of one target: they share the facts about the target, but not cookies."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class User:
         return found
 
 
-async def test_two_users_share_what_is_known_and_nothing_else() -> None:
+async def test_two_users_share_facts_about_the_target_and_nothing_else() -> None:
     knowledge = TargetKnowledge(WEB, HOST, host_option="auto")
     ada, eve = User(knowledge), User(knowledge)
-    # Ada's requests find the Host that the application accepts, and she gets a cookie.
+    # Ada's requests find out which Host the application accepts. The application sets a cookie in her browser.
     accepted = await refuse(await ada.ask(), 403, b"Forbidden host")
     assert isinstance(accepted, Forward) and accepted.edit_response is not None
     accepted.edit_response(ResponseHead(200, b"", [(b"Set-Cookie", b"sid=ada")]))

@@ -1,7 +1,7 @@
-"""Objects with the shape that they have in real clusters, and the findings that `hatchway exposure` must report.
+"""Objects like those of real clusters, and the findings that `hatchway exposure` must report.
 
-Names and addresses are made up. What is expected follows from what the provider or the controller documents; `source`
-names that document.
+Names and addresses are made up. The expected findings follow from documents of the provider or the controller, which
+`source` names.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import yaml
 
 from hatchway.kube.api import Object
 
-# Many cases have this in common: a Service "web" with pods.
+# Many cases share these objects: a Service "web" with pods.
 _WEB = """
 ---
 apiVersion: v1
@@ -207,7 +207,7 @@ spec: {spec}
 class Recorded:
     """Some objects of one real cluster.
 
-    ways: for each expected way in, its object, who reaches it, and the rules of its findings.
+    ways: expected ways in: object -> (reach, rules of the findings).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""An API server that has recorded objects, behind `kube.restclient.RestClient`."""
+"""An API server with recorded objects, which can be used like `kube.restclient.RestClient`."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def collection_of(obj: Object) -> str:
 class RecordedServer(RestClient):
     """Serves lists page by page, and single objects.
 
-    refused: the paths of lists that give 403. page: how many objects a page has. forgets: how many continue tokens are
-    answered by 410.
+    refused: the paths of lists that are answered by 403. page: the number of objects on a page. forgets: the number of
+    continue tokens that are answered by 410.
     """
 
     def __init__(

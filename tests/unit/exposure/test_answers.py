@@ -73,10 +73,10 @@ def test_findings_follow_from_answers_and_reach() -> None:
     assert rules(ProbeAnswer(AT, "other", "x", True, certificate())) == {}
 
 
-def test_an_answer_where_policies_shield_is_a_finding_and_silence_is_not() -> None:
+def test_only_an_answer_in_spite_of_policies_is_a_finding() -> None:
     assert rules(ProbeAnswer(AT, "no-http", "x"), "nobody", "full") == {"policy-not-enforced": "medium"}
     assert rules(ProbeAnswer(AT, "unreachable", "x"), "nobody", "full") == {}
 
 
-def test_what_is_no_certificate() -> None:
+def test_bytes_that_are_not_a_certificate() -> None:
     assert Certificate.parse(b"\x30\x03abc") is None

@@ -27,7 +27,7 @@ def reported(exposures: Iterable[Exposure]) -> set[tuple[str, str, str]]:
     return {(way.namespace, way.spelled, issue.rule) for way, issue in findings(exposures) if not way.accepted}
 
 
-async def test_all_faults_are_found_and_none_is_invented() -> None:
+async def test_exactly_the_seeded_faults_are_found() -> None:
     assert len(FAULTS) >= 20
     assert len(SAFE) >= 20
     snapshot = await read(objects())
@@ -37,12 +37,12 @@ async def test_all_faults_are_found_and_none_is_invented() -> None:
 
 @pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.name)
 async def test_a_fault_is_found_in_its_namespace_alone(case: object) -> None:
-    """With -n, cluster-scoped objects are not read. Their facts are missing, but no fault is reported as another one."""
+    """With -n, cluster-scoped objects are not read. Even without them, each fault is reported by its own rule."""
     name, found, rule = case.name, case.found, case.rule  # type: ignore[attr-defined]
     assert reported(assess(await read(objects(), name))) == {(name, found, rule)}
 
 
-async def test_every_finding_is_explained_and_can_be_mended() -> None:
+async def test_every_finding_has_an_explanation_and_a_correction() -> None:
     for way, issue in findings(assess(await read(objects()))):
         assert issue.rule in RULES
         assert issue.message and not issue.message.endswith(".")
@@ -66,7 +66,7 @@ async def test_all_ways_in_are_listed_and_no_others() -> None:
     assert by_namespace["np-one-pod-unshielded"].workloads == ("pod/p", "pod/q")
 
 
-async def test_what_is_exposed_on_purpose_does_not_fail() -> None:
+async def test_objects_exposed_on_purpose_cause_no_failure() -> None:
     found = assess(await read(objects(), "s-np-on-purpose"))
     assert [way.accepted for way in found] == ["our shop"]
     assert not reaches(found, "low")
@@ -81,7 +81,7 @@ async def test_nodes_that_cannot_be_read_make_the_answer_unknown() -> None:
     for name in ("np-open", "hp-open", "hn-open"):
         assert found[name].reach == "unknown"
         assert [issue.rule for issue in found[name].issues] == ["unknown-reach"]
-    # These are shielded with any addresses of the nodes.
+    # Policies protect these, whatever the addresses of the nodes are.
     assert found["s-np-denied"].issues == ()
     assert found["kube-system"].issues == ()
 
@@ -95,7 +95,7 @@ async def test_policies_that_cannot_be_read_are_not_called_missing() -> None:
         assert ("no NetworkPolicy restricts it" in issue.message) is said
 
 
-async def test_pods_that_cannot_be_read_leave_nothing_called_empty() -> None:
+async def test_no_service_is_called_empty_if_pods_cannot_be_read() -> None:
     spaces = [one["metadata"]["name"] for one in objects("Namespace")]
     refused = ["/api/v1/pods", *(f"/api/v1/namespaces/{name}/pods" for name in spaces)]
     snapshot = await read(objects(), refused=refused)
@@ -105,14 +105,14 @@ async def test_pods_that_cannot_be_read_leave_nothing_called_empty() -> None:
     assert "open-node-port" in rules
 
 
-async def test_each_namespace_is_asked_when_all_together_are_refused() -> None:
+async def test_each_namespace_is_listed_if_the_list_of_all_is_refused() -> None:
     snapshot = await read(objects(), refused=["/api/v1/services", "/api/v1/namespaces/np-open/services"], page=50)
     assert [(one.resource, one.where) for one in snapshot.unread] == [("services", ("np-open",))]
     missing = {("np-open", "service/s", "open-node-port")}
     assert reported(assess(snapshot)) == expected() - missing
 
 
-async def test_a_list_that_the_server_forgets_is_read_again() -> None:
+async def test_a_list_whose_continue_token_expires_is_read_again() -> None:
     snapshot = await read(objects(), forgets=1)
     assert snapshot.unread == []
     assert reported(assess(snapshot)) == expected()
@@ -142,7 +142,7 @@ async def test_aliases_of_ingress_nginx_are_ways_in(of_class: str, aliases: list
 @pytest.mark.parametrize(
     ("namespace", "embedded", "more"), [("", True, [30080]), ("shop", True, [30080]), ("shop", False, [])]
 )
-async def test_an_ingress_of_an_embedded_cluster_is_asked_at_the_node_port(
+async def test_an_ingress_of_an_embedded_cluster_is_probed_at_the_node_port(
     namespace: str, embedded: bool, more: list[int]
 ) -> None:
     """An ordinary user may not listen on port 80 of the load balancer's address."""
@@ -174,7 +174,7 @@ async def test_an_ingress_of_an_embedded_cluster_is_asked_at_the_node_port(
     ],
 )
 async def test_an_embedded_cluster_opens_host_ports_in_its_own_network(host_ip: str, address: str, reach: str) -> None:
-    """Only without a private network do nodes have addresses of this machine."""
+    """Nodes have addresses of this machine only if the cluster has no private network."""
     machine = node("n", address)
     machine["status"]["nodeInfo"] = {"containerRuntimeVersion": "hatchway://0.1"}
     made = pod("p", node="n", host_port=9200, host_ip=host_ip)
@@ -192,12 +192,12 @@ async def test_a_gateway_of_another_namespace_is_read_for_a_route() -> None:
     assert ("httproute/r", "no-tls") in {(way.spelled, issue.rule) for way, issue in findings(found)}
 
 
-async def test_a_gateway_that_takes_every_namespaces_routes() -> None:
+async def test_a_gateway_that_accepts_routes_of_every_namespace() -> None:
     found = assess(await read([*objects(), gateway("all", "198.51.100.91", "All")]))
     assert ("gateways", "gateway/all", "gateway-open-to-all-namespaces") in reported(found)
 
 
-async def test_hostile_objects_break_nothing() -> None:
+async def test_hostile_objects_cause_no_exception() -> None:
     """Fields of wrong types, and names with control sequences of terminals."""
     wrong = [None, 7, "x", [None], {"a": None}]
     spaces = {case.name for case in FAULTS}

@@ -27,7 +27,7 @@ def made(resource: Kind, obj: Object, **asked: str) -> Object:
     return make_service(resource, obj, ServiceRequest(**asked))
 
 
-def test_a_declared_port_and_the_labels_are_taken_over() -> None:
+def test_the_declared_port_and_the_labels_are_used() -> None:
     assert made("pods", pod({"containerPort": 8080})) == {
         "apiVersion": "v1",
         "kind": "Service",
@@ -53,7 +53,7 @@ def test_several_ports_get_names_and_their_own_protocols() -> None:
     ]
 
 
-def test_a_given_protocol_holds_for_all_ports_and_a_target_port_too() -> None:
+def test_a_given_protocol_and_target_port_apply_to_all_ports() -> None:
     found = made(
         "pods", pod({"containerPort": 53, "protocol": "UDP"}), port="80,443", protocol="TCP", target_port="web"
     )
@@ -83,7 +83,7 @@ def test_an_expression_with_one_value_is_a_label() -> None:
     assert made("deployments.apps", two, selector="a=b")["spec"]["selector"] == {"a": "b"}
 
 
-def test_a_long_name_is_cut_off() -> None:
+def test_a_long_name_is_truncated() -> None:
     assert made("pods", pod({"containerPort": 1}, name="x" * 80))["metadata"]["name"] == "x" * 63
 
 
@@ -118,7 +118,7 @@ def test_other_options() -> None:
         (pod(), {"port": "80", "selector": "=x"}, '--selector: "=x" is not KEY=VALUE'),
     ],
 )
-def test_what_cannot_be_made(obj: Object, asked: dict[str, str], message: str) -> None:
+def test_requests_that_are_refused(obj: Object, asked: dict[str, str], message: str) -> None:
     with pytest.raises(HatchwayError, match=message) as raised:
         made("pods", obj, **asked)
     assert raised.value.hint

@@ -16,7 +16,7 @@ from tests.unit.exposure.recorded import RecordedServer
 
 
 def _objects(case: str, kind: str) -> tuple[list[Object], Object]:
-    """Return the objects of a case in the namespace `x`, and the object of a kind among them."""
+    """Return all objects of a case, moved to the namespace `x`, and the object of the given kind."""
     found = json.loads(json.dumps(next(one.objects for one in FAULTS if one.name == case)))
     for one in found:
         one["metadata"]["namespace"] = "x"
@@ -45,7 +45,7 @@ def _rule(*services: str) -> dict[str, Any]:
     return {"host": "shop.example", "http": {"paths": [_path(one) for one in services]}}
 
 
-async def test_only_the_paths_that_lead_nowhere_are_removed() -> None:
+async def test_only_paths_without_a_backend_are_removed() -> None:
     objects, ingress = _objects("ing-plain", "Ingress")
     ingress["spec"]["rules"] = [_rule("gone", "s", "gone"), _rule("gone"), {"host": "a.example"}, _rule("s", "lost")]
     ingress["spec"]["defaultBackend"] = _path("gone")["backend"]
@@ -55,13 +55,13 @@ async def test_only_the_paths_that_lead_nowhere_are_removed() -> None:
     assert "defaultBackend" not in mended["spec"]
 
 
-async def test_an_ingress_that_leads_nowhere_at_all_is_deleted() -> None:
+async def test_an_ingress_without_any_backend_is_deleted() -> None:
     objects, ingress = _objects("ing-plain", "Ingress")
     ingress["spec"]["rules"] = [_rule("gone", "lost")]
     assert await _mended(objects, ingress, "no-backend") is None
 
 
-async def test_a_backend_that_is_no_service_stays() -> None:
+async def test_a_backend_that_is_not_a_service_is_kept() -> None:
     objects, ingress = _objects("ing-plain", "Ingress")
     bucket = {"path": "/", "pathType": "Prefix", "backend": {"resource": {"kind": "Bucket", "name": "b"}}}
     ingress["spec"]["rules"] = [{"http": {"paths": [bucket, _path("gone")]}}]
@@ -89,7 +89,7 @@ async def test_only_the_sensitive_part_of_another_controllers_ingress_is_removed
     assert mended["spec"]["rules"] == [_rule("web")]
 
 
-async def test_only_the_references_of_a_route_that_lead_nowhere_are_removed() -> None:
+async def test_only_references_of_a_route_without_a_backend_are_removed() -> None:
     objects, route = _objects("gw-plain", "HTTPRoute")
     good, bad = {"name": "s", "port": 80}, {"name": "gone", "port": 80}
     elsewhere = {"name": "gone", "namespace": "other", "port": 80}

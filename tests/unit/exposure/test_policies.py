@@ -1,4 +1,4 @@
-"""NetworkPolicies as the documentation of Kubernetes describes them."""
+"""The effects of NetworkPolicies, as the documentation of Kubernetes describes them."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def sources(found: list[Object], port: int = 8080, protocol: str = "TCP", **labe
 WEB = {"podSelector": {"matchLabels": {"app": "web"}}}
 
 
-def test_without_a_policy_that_selects_it_a_pod_is_open() -> None:
+def test_a_pod_that_no_policy_selects_is_open() -> None:
     assert sources([]) == EVERYWHERE
     assert sources([policy(namespace="other")]) == EVERYWHERE
     assert sources([policy(**WEB)], app="db") == EVERYWHERE
     assert sources([policy(policyTypes=["Egress"])]) == EVERYWHERE
 
 
-def test_a_selected_pod_is_closed_but_for_what_rules_admit() -> None:
+def test_a_selected_pod_is_open_only_to_peers_that_rules_admit() -> None:
     assert sources([policy(**WEB)], app="web") == NOWHERE
     assert sources([policy()]) == NOWHERE
     assert sources([policy({})]) == EVERYWHERE
@@ -53,7 +53,7 @@ def test_a_selected_pod_is_closed_but_for_what_rules_admit() -> None:
 def test_blocks_have_exceptions() -> None:
     found = sources([policy({"from": [{"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.0/25"]}}]})])
     assert found == AddressSet.parse(["192.0.2.128/25"])
-    # A second rule may allow the addresses that the first one excepts.
+    # A second rule may allow addresses that the first rule excludes.
     both = [{"ipBlock": {"cidr": "192.0.2.0/24", "except": ["192.0.2.0/25"]}}, {"ipBlock": {"cidr": "192.0.2.1/32"}}]
     assert sources([policy({"from": both})]) == AddressSet.parse(["192.0.2.128/25", "192.0.2.1"])
 
@@ -80,7 +80,7 @@ def test_ports(ports: list[dict[str, Any]], port: int, protocol: str, admitted: 
     assert bool(sources([policy({"ports": ports})], port, protocol)) is admitted
 
 
-def test_peers_by_labels_are_pods_and_not_addresses() -> None:
+def test_peers_selected_by_labels_are_pods_and_not_addresses() -> None:
     namespaces = {"shop": {"team": "red"}, "other": {"team": "blue"}}
     peers = {
         "own": {"podSelector": {}},
@@ -105,11 +105,11 @@ def test_peers_by_labels_are_pods_and_not_addresses() -> None:
     assert admits("blue", pod("unread"))
 
 
-def test_pods_in_the_nodes_network_are_not_shielded() -> None:
+def test_policies_do_not_protect_pods_in_the_nodes_network() -> None:
     index = PolicyIndex([policy()], {})
     assert index.admission(pod(host_network=True), 8080).sources == EVERYWHERE
 
 
-def test_a_policy_that_cannot_be_understood_shields_nothing() -> None:
+def test_an_invalid_policy_protects_nothing() -> None:
     broken = policy(podSelector={"matchExpressions": [{"values": ["x"]}]})
     assert sources([broken]) == EVERYWHERE

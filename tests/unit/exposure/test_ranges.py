@@ -25,7 +25,7 @@ def members(sources: AddressSet) -> set[int]:
 
 @settings(max_examples=50)
 @given(_small, _small)
-def test_sets_of_addresses_are_sets(one: list[str], two: list[str]) -> None:
+def test_operations_agree_with_those_of_python_sets(one: list[str], two: list[str]) -> None:
     first, second = AddressSet.parse(one), AddressSet.parse(two)
     expected = {int(address) for address in _ALL if any(address in ipaddress.ip_network(net) for net in one)}
     other = {int(address) for address in _ALL if any(address in ipaddress.ip_network(net) for net in two)}
@@ -59,7 +59,7 @@ def test_sets_of_addresses_are_sets(one: list[str], two: list[str]) -> None:
         (["224.0.0.0/4"], "private"),
     ],
 )
-def test_what_ranges_are(ranges: list[str], reach: str) -> None:
+def test_classes_of_ranges(ranges: list[str], reach: str) -> None:
     assert AddressSet.parse(ranges).reach == reach
 
 
@@ -84,10 +84,10 @@ def test_everything_but_private_networks_is_the_internet() -> None:
         ("10.0.0.1/8", None),
     ],
 )
-def test_who_reaches_an_address(address: str, audience: AddressSet | None) -> None:
+def test_the_reach_of_an_address(address: str, audience: AddressSet | None) -> None:
     assert audience_of(address) == audience
 
 
-def test_the_most_public_answer_counts() -> None:
+def test_the_most_public_reach_counts() -> None:
     assert worst(["private", "internet", "nobody"]) == "internet"
     assert worst([]) == "nobody"

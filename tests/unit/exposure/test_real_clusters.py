@@ -1,4 +1,4 @@
-"""Objects shaped as in real clusters: ways in, who reaches them, and findings agree with the providers' documents."""
+"""Objects like those of real clusters: ways in, their reach, and findings agree with the providers' documents."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def ways(recorded: Recorded, namespace: str = "") -> dict[str, Exposure]:
 
 
 @pytest.mark.parametrize("recorded", CASES, ids=lambda recorded: recorded.name)
-async def test_what_providers_document_is_what_is_found(recorded: Recorded) -> None:
+async def test_findings_agree_with_the_providers_documents(recorded: Recorded) -> None:
     found = await ways(recorded)
     told = {name: (one.reach, *(issue.rule for issue in one.issues)) for name, one in found.items()}
     assert told == recorded.ways, recorded.source
@@ -56,7 +56,7 @@ def spoiled(value: Any, wrong: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("wrong", [None, 7, "x", "[" * 500, [None], {"a": None}], ids=range(6))
-async def test_objects_of_any_shape_do_no_harm(wrong: Any) -> None:
+async def test_objects_of_any_shape_cause_no_exception(wrong: Any) -> None:
     names = (
         "Traefik: the dashboard behind a chain with a login and a list of clients",
         "ALB: TLS by listeners, a redirect as a backend",
@@ -87,7 +87,7 @@ async def test_the_ports_of_an_application_load_balancer_are_those_of_its_annota
     assert {(one.port, one.tls) for one in found["ingress/web Ingress"].locations} == {(80, False), (443, True)}
 
 
-async def test_one_namespace_alone_finds_traefiks_usual_service() -> None:
+async def test_traefiks_usual_service_is_found_when_only_one_namespace_is_read() -> None:
     recorded = case("Traefik in K3s: the dashboard's entry point is not published, a route with TLS is fine")
     found = await ways(recorded, "shop")
     assert {name: one.reach for name, one in found.items()} == {"ingressroute/web IngressRoute": "internet"}
@@ -98,7 +98,7 @@ async def test_one_namespace_alone_finds_traefiks_usual_service() -> None:
 
 
 @pytest.mark.parametrize("namespace", ["", "shop"])
-async def test_a_cluster_without_traefik_does_not_lack_it(namespace: str) -> None:
+async def test_traefik_is_not_reported_as_unread_in_a_cluster_without_it(namespace: str) -> None:
     """A kube-apiserver answers 403 for a kind that it does not have, if the user has no right to list it."""
     recorded = case("AKS: a public load balancer")
     refused = [f"{_TRAEFIK}/ingressroutes", f"{_TRAEFIK}/namespaces/shop/ingressroutes"]
@@ -106,7 +106,7 @@ async def test_a_cluster_without_traefik_does_not_lack_it(namespace: str) -> Non
     assert snapshot.unread == []
 
 
-async def test_routes_of_traefik_that_cannot_be_read_are_named() -> None:
+async def test_routes_of_traefik_that_cannot_be_read_are_reported() -> None:
     recorded = case("Traefik: the dashboard for everybody")
     spaces = [one["metadata"]["name"] for one in recorded.objects() if one["kind"] == "Namespace"]
     refused = [f"{_TRAEFIK}/ingressroutes", *(f"{_TRAEFIK}/namespaces/{name}/ingressroutes" for name in spaces)]

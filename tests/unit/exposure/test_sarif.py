@@ -52,7 +52,7 @@ def uris(value: Any) -> Iterator[str]:
             yield from uris(inner)
 
 
-def test_the_schema_refuses_what_is_no_sarif(is_valid: Validate) -> None:
+def test_the_schema_refuses_other_json(is_valid: Validate) -> None:
     for wrong in ({}, {"version": "2.1.0"}, {"version": "2.1.0", "runs": [{}]}, {**as_sarif([], []), "more": 1}):
         with pytest.raises(fastjsonschema.JsonSchemaValueException):
             is_valid(wrong)
@@ -94,7 +94,7 @@ def test_addresses_of_ipv6_and_hosts_stay_readable(is_valid: Validate) -> None:
     assert "[2001:db8::1]:80 serves *.shop.example" in log["runs"][0]["results"][0]["message"]["text"]
 
 
-def test_a_message_has_no_links_of_other_peoples_making(is_valid: Validate) -> None:
+def test_names_cannot_add_links_to_a_message(is_valid: Validate) -> None:
     # `[text](target)` in a message is a link (SARIF 2.1.0, section 3.11.6).
     evil = "[all is well](https://evil.example)"
     way = Exposure("Gateway", "shop", evil, "Gateway", issues=(Issue("no-tls", "low", evil, evil),), accepted=evil)

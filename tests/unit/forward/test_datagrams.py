@@ -35,7 +35,7 @@ class Link:
 
 
 class FakeRoute:
-    """A route over such links. problem: the reason why no link can be opened now; None if one can."""
+    """A route whose connections are `Link`s. problem: the error of opening a link; None if links can be opened."""
 
     def __init__(self) -> None:
         self.links: list[Link] = []
@@ -104,7 +104,7 @@ async def test_each_client_has_a_flow_of_its_own(route: FakeRoute) -> None:
     assert all(link.closed for link in route.links)
 
 
-async def test_datagrams_that_come_together_begin_one_flow_and_a_flood_is_bounded(route: FakeRoute) -> None:
+async def test_parallel_datagrams_begin_one_flow_and_a_flood_is_limited(route: FakeRoute) -> None:
     async with _forwarding(route, []) as (_, client):
         one = await client()
         for number in range(10):
@@ -114,7 +114,7 @@ async def test_datagrams_that_come_together_begin_one_flow_and_a_flood_is_bounde
         assert len(route.links) == 1
 
 
-async def test_the_client_that_was_silent_for_longest_makes_room(
+async def test_a_new_client_replaces_the_client_that_was_silent_for_longest(
     route: FakeRoute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(datagrams, "MOST_FLOWS", 2)
@@ -127,7 +127,7 @@ async def test_the_client_that_was_silent_for_longest_makes_room(
         assert await two.ask(b"y") == b"yy"
 
 
-async def test_a_silent_flow_is_forgotten(route: FakeRoute, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_flow_is_ended(route: FakeRoute, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datagrams, "_SWEEP_SECONDS", 0.01)
     async with _forwarding(route, []) as (forward, client):
         one = await client()
@@ -139,7 +139,7 @@ async def test_a_silent_flow_is_forgotten(route: FakeRoute, monkeypatch: pytest.
         assert (forward.total, forward.sent, forward.received) == (1, 1, 2)
 
 
-async def test_a_flow_that_has_ended_begins_anew_with_the_next_datagram(route: FakeRoute) -> None:
+async def test_the_next_datagram_after_the_end_of_a_flow_begins_a_new_flow(route: FakeRoute) -> None:
     told: list[str] = []
     async with _forwarding(route, told) as (forward, client):
         one = await client()
@@ -151,7 +151,7 @@ async def test_a_flow_that_has_ended_begins_anew_with_the_next_datagram(route: F
         assert forward.problem == "" and len(route.links) == 2
 
 
-async def test_no_way_is_told_and_tried_again(route: FakeRoute) -> None:
+async def test_a_failure_to_connect_is_reported_and_retried(route: FakeRoute) -> None:
     told: list[str] = []
     route.problem = TargetUnreached(Unreached.AWAY, "the API server is away")
     async with _forwarding(route, told) as (forward, client):

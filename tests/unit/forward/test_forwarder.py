@@ -58,7 +58,7 @@ async def _ask(port: int, line: bytes = b"x\n") -> bytes:
     return answer
 
 
-async def test_connections_are_carried_and_counted(world: World) -> None:
+async def test_connections_are_forwarded_and_counted(world: World) -> None:
     async with _forwarding(world) as (forward,):
         assert [await _ask(forward.listen.port) for _ in range(3)] == [b"a x\n"] * 3
         await _until(lambda: not forward.connections)
@@ -71,7 +71,7 @@ async def _until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def test_the_end_of_each_direction_is_carried(world: World) -> None:
+async def test_the_end_of_each_direction_is_forwarded(world: World) -> None:
     async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"%d" % len(await reader.read()))
         writer.close()
@@ -103,7 +103,7 @@ async def test_a_server_that_speaks_first_is_heard(world: World) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-async def test_a_connection_that_reaches_no_pod_is_reset_and_the_reason_is_told_once(world: World) -> None:
+async def test_a_connection_without_a_ready_pod_is_reset_and_the_reason_is_reported_once(world: World) -> None:
     told: Told = []
     await world.set_endpoints(not_ready=("a",))
     await world.client.settle()
@@ -121,7 +121,7 @@ async def test_a_connection_that_reaches_no_pod_is_reset_and_the_reason_is_told_
         assert forward.problem == ""
 
 
-async def test_a_client_that_does_not_read_holds_up_nobody_else(world: World) -> None:
+async def test_a_client_that_does_not_read_does_not_delay_other_clients(world: World) -> None:
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError):
             while True:
@@ -144,7 +144,7 @@ async def test_a_client_that_does_not_read_holds_up_nobody_else(world: World) ->
         sock.close()
 
 
-async def test_a_unix_socket_is_for_this_user_alone_and_a_dead_one_is_replaced(world: World, tmp_path: Path) -> None:
+async def test_a_unix_socket_is_private_and_replaces_an_unused_socket(world: World, tmp_path: Path) -> None:
     path = tmp_path / "web.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -158,7 +158,7 @@ async def test_a_unix_socket_is_for_this_user_alone_and_a_dead_one_is_replaced(w
     assert not path.exists()
 
 
-async def test_a_port_that_is_taken_is_an_error_or_another_one(world: World) -> None:
+async def test_a_port_in_use_is_an_error_or_another_port_is_chosen(world: World) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

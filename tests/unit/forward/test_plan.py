@@ -25,14 +25,14 @@ def test_without_ports_all_tcp_ports_are_forwarded_and_may_get_another_local_por
     assert _plan(WEB, "web") == [(80, "http", 80, False), (8081, "admin", 8081, False)]
 
 
-def test_a_local_port_that_was_asked_for_is_the_only_one_that_will_do() -> None:
+def test_a_requested_local_port_is_not_replaced() -> None:
     assert _plan(WEB, "web", "8080:http") == [(80, "http", 8080, True)]
     assert _plan(WEB, "web", "80") == [(80, "http", 80, True)]
     assert _plan(WEB, "web", ":80") == [(80, "http", 0, False)]
     assert _plan(WEB, "web", "admin") == [(8081, "admin", 8081, False)]
 
 
-def test_a_pods_port_need_not_be_declared_and_a_services_must_be() -> None:
+def test_ports_of_services_must_be_declared_but_not_ports_of_pods() -> None:
     pod = {"metadata": {"name": "a", "namespace": "shop"}, "spec": {"containers": [{"name": "c"}]}}
     assert _plan(pod, "pod/a", "9229") == [(9229, "", 9229, True)]
     with pytest.raises(HatchwayError, match="has no port 81"):
@@ -41,7 +41,7 @@ def test_a_pods_port_need_not_be_declared_and_a_services_must_be() -> None:
         _plan(WEB, "web", "nothing")
 
 
-def test_a_port_name_that_does_not_exist_may_have_been_meant_as_a_target() -> None:
+def test_the_error_about_a_missing_port_name_mentions_targets() -> None:
     with pytest.raises(HatchwayError) as one:
         _plan(WEB, "web", "api")
     assert one.value.hint.startswith("it has http (80), admin (8081)")
@@ -67,7 +67,7 @@ def test_a_workload_declares_the_ports_of_its_template_and_keeps_their_names() -
     assert as_line(forward) == "Forwarding 127.0.0.1:8080 -> deploy/web:http (port 8080) in namespace shop"
 
 
-def test_what_may_not_be_read_is_forwarded_by_number() -> None:
+def test_objects_that_may_not_be_read_are_forwarded_by_port_number() -> None:
     assert _plan(None, "web", "80") == [(80, "", 80, True)]
     with pytest.raises(HatchwayError, match="cannot be read"):
         _plan(None, "web")
@@ -82,7 +82,7 @@ def test_udp_is_refused() -> None:
         _plan(dns, "dns")
 
 
-def test_all_services_are_forwarded_and_those_without_pods_are_named() -> None:
+def test_all_services_are_forwarded_except_those_without_pods() -> None:
     outside = make_service("shop", "outside", ("http", 80))
     outside["spec"] |= {"type": "ExternalName", "externalName": "example.com"}
     bare = make_service("shop", "bare", ("http", 80))
@@ -113,7 +113,7 @@ def _listening() -> list[LocalForward]:
     return [LocalForward(planned, listen) for planned, listen in zip([*web, *other], places, strict=True)]
 
 
-def test_forwards_are_told_as_json() -> None:
+def test_forwards_as_json() -> None:
     assert json.loads(json.dumps(as_json(_listening())))[::2] == [
         {
             "kind": "service",
@@ -128,7 +128,7 @@ def test_forwards_are_told_as_json() -> None:
     ]
 
 
-def test_forwards_are_told_as_variables_that_pods_know() -> None:
+def test_forwards_as_the_variables_that_pods_get() -> None:
     assert as_env(as_json(_listening())) == [
         "WEB_SERVICE_HOST=127.0.0.1",
         "WEB_SERVICE_PORT=8080",
@@ -139,7 +139,7 @@ def test_forwards_are_told_as_variables_that_pods_know() -> None:
     ]
 
 
-def test_targets_of_one_name_in_two_namespaces_are_told_apart_as_variables() -> None:
+def test_variables_of_equal_names_in_two_namespaces_include_the_namespace() -> None:
     planned = _forwards("web", "80", "svc/web.other", "80")
     forwards = [LocalForward(one, ListenAddress("127.0.0.1", 8000 + number)) for number, one in enumerate(planned)]
     assert {line.partition("=")[0] for line in as_env(as_json(forwards))} >= {
@@ -148,7 +148,7 @@ def test_targets_of_one_name_in_two_namespaces_are_told_apart_as_variables() -> 
     }
 
 
-def test_a_forward_is_told_as_a_line() -> None:
+def test_a_forward_as_a_line() -> None:
     assert as_line(_listening()[0]) == "Forwarding 127.0.0.1:8080 -> svc/web:http (port 80) in namespace shop"
 
 
@@ -169,7 +169,7 @@ def _protocols(obj: dict[str, Any] | None, *words: str) -> list[tuple[str, str, 
     return [(one.port_name, one.protocol, one.label) for one in found]
 
 
-def test_a_number_of_two_protocols_means_tcp_unless_it_says_udp() -> None:
+def test_a_port_number_with_two_protocols_means_tcp_by_default() -> None:
     assert _protocols(DNS, "dns", "53", "53/udp", "dns/udp", "log/udp") == [
         ("dns-tcp", "TCP", "svc/dns:dns-tcp"),
         ("dns", "UDP", "svc/dns:dns/udp"),
@@ -184,7 +184,7 @@ def test_a_number_of_two_protocols_means_tcp_unless_it_says_udp() -> None:
         _protocols(WEB, "web", "http/udp")
 
 
-def test_a_name_for_a_host_and_a_host_have_every_port() -> None:
+def test_external_names_and_hosts_have_every_port() -> None:
     external = {
         "metadata": {"name": "db", "namespace": "shop"},
         "spec": {"type": "ExternalName", "externalName": "x.y"},
@@ -196,7 +196,7 @@ def test_a_name_for_a_host_and_a_host_have_every_port() -> None:
             _plan(None, *words)
 
 
-def test_udp_and_hosts_in_what_is_printed() -> None:
+def test_udp_and_hosts_in_the_output() -> None:
     (first,) = plan_forwards(parse_words(["dns", "53/udp"], None, "shop")[0], DNS)
     (second,) = plan_forwards(parse_words(["[fd00::1]:80"], None, "shop")[0], None)
     forwards = [

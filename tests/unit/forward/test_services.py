@@ -32,7 +32,7 @@ def _labels(forwards: list[Any]) -> list[str]:
     return [one.planned.label for one in forwards]
 
 
-async def test_a_service_that_appears_is_forwarded_and_one_that_goes_is_not() -> None:
+async def test_created_services_are_forwarded_until_they_are_deleted() -> None:
     async with _forwarding(WEB) as (forwarder, forwards):
         changes = await forwards.apply([WEB, DB])
         assert (_labels(changes.opened), changes.closed) == (["svc/db:sql"], [])
@@ -43,24 +43,24 @@ async def test_a_service_that_appears_is_forwarded_and_one_that_goes_is_not() ->
         assert (changes.opened, changes.closed) == ([], [])
 
 
-async def test_a_service_that_comes_back_gets_the_same_local_port() -> None:
+async def test_a_service_that_is_created_again_gets_the_same_local_port() -> None:
     with socket.create_server(("127.0.0.1", 18080)):
         async with _forwarding(WEB) as (forwarder, forwards):
             (first,) = forwarder.forwards
-            assert first.listen.port != 18080  # it was taken
+            assert first.listen.port != 18080  # because 18080 is in use
             await forwards.apply([])
             (again,) = (await forwards.apply([WEB])).opened
             assert again.listen == first.listen
 
 
-async def test_a_changed_port_replaces_the_one_before() -> None:
+async def test_a_changed_port_replaces_the_previous_port() -> None:
     async with _forwarding(WEB) as (_, forwards):
         changes = await forwards.apply([make_service("shop", "web", ("http", 18081))])
         assert [one.planned.number for one in changes.closed] == [18080]
         assert [one.planned.number for one in changes.opened] == [18081]
 
 
-async def test_why_a_service_is_left_out_is_told_once() -> None:
+async def test_the_reason_why_a_service_is_omitted_is_reported_once() -> None:
     outside = make_service("shop", "outside", ("http", 80))
     outside["spec"] |= {"type": "ExternalName", "externalName": "example.org"}
     async with _forwarding(WEB) as (_, forwards):
@@ -68,10 +68,10 @@ async def test_why_a_service_is_left_out_is_told_once() -> None:
         assert (await forwards.apply([WEB, outside])).left_out == []
 
 
-async def test_what_cannot_listen_is_told_once_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failure_to_listen_is_reported_once_and_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     async with _forwarding(WEB) as (forwarder, forwards):
         right = forwarder._address_of
-        forwarder._address_of = lambda one: "192.0.2.1"  # no address of this machine
+        forwarder._address_of = lambda one: "192.0.2.1"  # not an address of this machine
         changes = await forwards.apply([WEB, DB])
         assert [planned.label for planned, _ in changes.failed] == ["svc/db:sql"]
         assert (await forwards.apply([WEB, DB])).failed == []
@@ -102,7 +102,7 @@ async def test_services_are_followed_with_and_without_the_right_to_watch(
     assert seen[0] == {"web"}
 
 
-async def test_there_are_no_more_than_so_many_forwards(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_forwards_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "MOST_FORWARDS", 2)
     many = [make_service("shop", f"a{index}", ("http", 0x4700 + index)) for index in range(3)]
     async with _forwarding(WEB) as (forwarder, forwards):
@@ -118,7 +118,7 @@ async def test_there_are_no_more_than_so_many_forwards(monkeypatch: pytest.Monke
     assert len(planned) == 2 and len(left_out) == 1
 
 
-async def test_ports_of_services_that_have_gone_are_forgotten_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_remembered_ports_of_deleted_services_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(services, "_MOST_PORTS", 3)
     async with _forwarding(WEB) as (_, forwards):
         for index in range(10):

@@ -39,7 +39,7 @@ def test_the_first_word_and_every_word_with_a_slash_is_a_target() -> None:
     ]
 
 
-def test_a_target_may_have_its_port_with_it_and_without_one_all_are_meant() -> None:
+def test_a_target_may_include_a_port_and_without_ports_means_all() -> None:
     assert _parse("web:http", "svc/db") == [
         ForwardSpec(WEB, (PortSpec("http"),)),
         ForwardSpec(Target("services", "db", "shop")),
@@ -59,7 +59,7 @@ def test_a_target_may_have_its_port_with_it_and_without_one_all_are_meant() -> N
         (["deploy/", "80"], "no name"),
     ],
 )
-def test_what_cannot_be_meant_is_named(words: list[str], message: str) -> None:
+def test_errors_name_the_wrong_word(words: list[str], message: str) -> None:
     with pytest.raises(HatchwayError, match=message):
         _parse(*words)
 
@@ -91,13 +91,13 @@ def test_the_lines_of_a_file_have_namespaces_and_comments() -> None:
 
 
 @pytest.mark.parametrize("line", ["web 'x", "web Http", "-n", "web --all"])
-def test_a_line_that_cannot_be_read_is_named(line: str) -> None:
+def test_an_error_in_a_line_names_the_line(line: str) -> None:
     with pytest.raises(HatchwayError, match=r"f\.txt, line 2"):
         parse_lines(["web 80", line], None, "shop", "f.txt")
 
 
 @given(st.lists(st.text(max_size=20), max_size=5))
-def test_any_words_are_understood_or_refused_in_words(words: list[str]) -> None:
+def test_any_words_are_parsed_or_refused_with_a_message(words: list[str]) -> None:
     try:
         for spec in parse_words(words, None, "shop"):
             assert spec.target.port == "" and all(one.remote for one in spec.ports)
@@ -105,7 +105,7 @@ def test_any_words_are_understood_or_refused_in_words(words: list[str]) -> None:
         assert error.message
 
 
-def test_a_port_of_udp_says_so() -> None:
+def test_a_udp_port_has_a_suffix() -> None:
     assert _parse("svc/dns", "5353:53/udp", ":dns/UDP", "53/tcp", "dns/tcp") == [
         ForwardSpec(
             Target("services", "dns", "shop"),
@@ -117,14 +117,14 @@ def test_a_port_of_udp_says_so() -> None:
     ]
 
 
-def test_a_service_may_be_called_like_a_protocol() -> None:
+def test_a_service_may_have_the_name_of_a_protocol() -> None:
     assert _parse("web", "svc/udp", "80") == [
         ForwardSpec(WEB),
         ForwardSpec(Target("services", "udp", "shop"), (PortSpec("80", 80),)),
     ]
 
 
-def test_hosts_are_targets_wherever_they_stand() -> None:
+def test_hosts_are_targets_at_any_position() -> None:
     assert _parse("10.0.0.7", "5432", "10.0.0.8:80", "host/db.example.org", ":5432", "[fd00::1]:53/udp") == [
         ForwardSpec(Target("hosts", "10.0.0.7"), (PortSpec("5432", 5432),)),
         ForwardSpec(Target("hosts", "10.0.0.8"), (PortSpec("80"),)),
@@ -134,6 +134,6 @@ def test_hosts_are_targets_wherever_they_stand() -> None:
 
 
 @pytest.mark.parametrize("word", ["host/", "host/1.2", "host/a b", "host/x:http", "host/x:70000", "svc/dns/udp"])
-def test_what_is_no_host_and_no_port_is_refused(word: str) -> None:
+def test_words_that_are_neither_hosts_nor_ports_are_refused(word: str) -> None:
     with pytest.raises(HatchwayError):
         _parse(word)

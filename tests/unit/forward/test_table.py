@@ -26,7 +26,7 @@ def test_each_forward_has_a_row_that_fits_an_ordinary_terminal() -> None:
     assert all(len(line) <= 80 and not line.endswith("…") for line in lines)
 
 
-def test_what_is_wrong_stands_below_its_row() -> None:
+def test_a_problem_is_shown_below_its_row() -> None:
     web, db = _forward("web"), _forward("db", "data")
     db.problem = "connection\x1b[2J refused " + "x" * 100
     lines = render([web, db], {web: ReadyPods((), "no pod is ready"), db: READY}, 60, 24)
@@ -35,7 +35,7 @@ def test_what_is_wrong_stands_below_its_row() -> None:
     assert "svc/db:http -n data" in lines[3]
 
 
-def test_a_table_that_is_too_high_is_cut() -> None:
+def test_a_table_that_is_too_high_is_shortened() -> None:
     forwards = [_forward(f"web-{number}") for number in range(50)]
     lines = render(forwards, {}, 80, 10)
     assert len(lines) == 10 and lines[-2] == "... and 43 lines more"

@@ -9,7 +9,7 @@ from tests.images.unpacking import Attack, Guard
 
 @pytest.fixture
 def guard(tmp_path: Path) -> Guard:
-    """Return a directory beside the layer's, whose content is checked for changes."""
+    """Return a directory next to the layer's directory. At the end of the test, its content must be unchanged."""
     return Guard(tmp_path / "outside")
 
 

@@ -1,4 +1,4 @@
-"""The repositories of private blobs: who may use a blob of the store without serving it."""
+"""The repositories that have served private blobs, and may use these blobs of the store without a new download."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def store(tmp_path: Path) -> ImageStore:
 
 
 def serve(store: ImageStore, origin: BlobOrigin | None, data: bytes = _DATA) -> None:
-    """Write a whole blob as a download does."""
+    """Download the whole blob from a repository."""
     with store.begin_blob(digest_of(data), len(data), origin) as writer:
         writer.write(data[writer.offset :])
         writer.commit()
 
 
 def begin(store: ImageStore, origin: BlobOrigin, size: int) -> None:
-    """Leave the part of an interrupted download."""
+    """Download the first `size` bytes of the blob from a repository, and leave this part."""
     with store.begin_blob(_DIGEST, len(_DATA), origin) as writer:
         writer.write(_DATA[writer.offset : size])
 
 
 def users(store: ImageStore) -> list[str]:
-    """Return who may use the blob without serving it."""
+    """Return the users who may use the blob without serving it."""
     names = {"ann": _ANN.repository, "eve": _EVE.repository, "other": "registry.example/other", "archive": ""}
     return [who for who, name in names.items() if store.has_blob_for(_DIGEST, name)]
 
@@ -64,17 +64,17 @@ def test_only_a_repository_that_has_served_the_whole_blob_is_its_origin(store: I
     assert users(store) == ["ann", "eve"]
     serve(store, _PUBLIC)
     assert users(store) == ["ann", "eve", "other", "archive"]
-    # What is public stays public.
+    # A blob that a public repository has served stays public.
     serve(store, _ANN)
     assert users(store) == ["ann", "eve", "other", "archive"]
 
 
-def test_a_part_is_continued_by_its_repository_alone(store: ImageStore) -> None:
+def test_a_partial_download_is_continued_only_by_its_repository(store: ImageStore) -> None:
     begin(store, _ANN, 120)
     for origin, offset in ((_EVE, 0), (_PUBLIC, 0), (None, 0), (_ANN, 120)):
         with ImageStore(store.path).begin_blob(_DIGEST, len(_DATA), origin) as writer:
             assert writer.offset == offset
-    # Also while the repository itself continues it.
+    # The same is true while the repository itself continues the download.
     with store.begin_blob(_DIGEST, len(_DATA), _ANN) as first:
         for origin in (_EVE, _PUBLIC, None):
             with store.begin_blob(_DIGEST, len(_DATA), origin) as writer:
@@ -85,7 +85,7 @@ def test_a_part_is_continued_by_its_repository_alone(store: ImageStore) -> None:
 
 
 @pytest.mark.parametrize("how", ["put", "load"])
-def test_what_this_machines_user_adds_is_for_everyone(store: ImageStore, how: str) -> None:
+def test_blobs_added_by_the_user_may_be_used_by_everyone(store: ImageStore, how: str) -> None:
     serve(store, _ANN)
     if how == "put":
         store.put_blob(_DATA)
@@ -106,7 +106,7 @@ def test_a_record_ends_with_its_blob(store: ImageStore) -> None:
     assert list((store.path / "origins").iterdir()) == []
     serve(store, _ANN)
     assert users(store) == ["ann"]
-    # The file of a damaged blob is deleted; whoever serves it again is its only origin.
+    # When a damaged blob is deleted, its record is deleted, too. The next repository that serves it is its only origin.
     serve(store, _EVE)
     (store.path / "blobs/sha256" / _DIGEST[7:]).write_bytes(b"damaged")
     assert store.delete_if_damaged(_DIGEST)
@@ -114,7 +114,7 @@ def test_a_record_ends_with_its_blob(store: ImageStore) -> None:
     assert users(store) == ["eve"]
 
 
-def test_a_damaged_record_withholds_the_blob_from_everyone(store: ImageStore) -> None:
+def test_with_a_damaged_record_nobody_may_use_the_blob(store: ImageStore) -> None:
     serve(store, _ANN)
     for path in (store.path / "origins").iterdir():
         path.write_bytes(b"[")
@@ -132,14 +132,14 @@ def test_the_list_of_a_blobs_repositories_has_a_limit(store: ImageStore) -> None
 
 
 class _Killed(BaseException):
-    """The process is killed at this place."""
+    """Stands for the death of the process at this place."""
 
 
 class _World:
-    """Random steps on one store, and an oracle that knows who has shown that it has a blob.
+    """Random steps on one store, and an independent record of the repositories that have served each blob.
 
-    sent: the size of each part of a download, by digest and repository. proven: who has served a blob since its file
-    was last absent; None in it stands for everyone.
+    sent: the size of each part of a download, by digest and repository. proven: the repositories that have served a
+    blob since its file was last absent; None stands for everyone.
     """
 
     ORIGINS = (_ANN, _EVE, BlobOrigin(_EVE.repository, is_private=False), _PUBLIC, None)
@@ -166,13 +166,13 @@ class _World:
             use.close()
 
     def may_use(self, digest: str, owner: str) -> bool:
-        """Return True when the store gives a repository the blob; check that this is right."""
+        """Return True if the store lets a repository use the blob; check this against `proven`."""
         given = self.store.has_blob_for(digest, owner)
         assert not given or not self.proven[digest].isdisjoint([None, owner])
         return given
 
     def download(self) -> None:
-        """Download some blob for some origin; perhaps not to its end, or with damage, or until the process is killed."""
+        """Download a random blob from a random origin; possibly not to its end, damaged, or killed on the way."""
         digest, origin = self.random.choice(sorted(self.blobs)), self.random.choice(self.ORIGINS)
         end = self.random.choice(["commit", "abandon", "damage", "kill before record", "kill before blob"])
         writer = self._begin(digest, origin)
@@ -214,7 +214,7 @@ class _World:
             self.store = ImageStore(self.path)
 
     def pull(self) -> None:
-        """Pull an image, perhaps not to its end. Only what the origin has not yet is downloaded."""
+        """Pull an image, possibly not to its end. Only blobs that the origin may not use yet are downloaded."""
         image, origin = self.random.choice(self.images), self.random.choice(self.ORIGINS)
         with self.store.keep():
             for digest in image.blobs:
@@ -222,7 +222,7 @@ class _World:
                     return
                 if not self.may_use(digest, _owner(origin)):
                     self._finish(self._begin(digest, origin), digest, origin)
-                    # While images of the index have the blob, their names decide.
+                    # While the index has an image with the blob, the names of such images decide instead of the record.
                     assert self.may_use(digest, _owner(origin)) or self.is_in_index(digest)
             grant = PullGrant("uid", origin.repository) if origin is not None and origin.is_private else None
             name = parse(f"{_owner(origin) or 'mine'}:{self.random.choice('12')}")
@@ -265,7 +265,7 @@ def _kill(*_: object) -> None:
 
 
 def _replace_until(end: Path) -> Callable[[Path, Path], None]:
-    """Return os.replace(2) of a process that is killed before it replaces a file below `end`."""
+    """Return an `os.replace` that kills the process instead of replacing a file below `end`."""
     replace = os.replace
 
     def replace_or_kill(source: Path, target: Path) -> None:
@@ -278,17 +278,17 @@ def _replace_until(end: Path) -> Callable[[Path, Path], None]:
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 1 << 32))
-def test_any_steps_give_no_blob_to_who_has_not_served_it(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+def test_only_repositories_that_served_a_blob_may_use_it(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     with (
         tempfile.TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as place,
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr("os.fsync", lambda _: None)  # Nothing here depends on it, and it takes most of the time.
+        patch.setattr("os.fsync", lambda _: None)  # fsync takes most of the time, and this test does not depend on it.
         _World(Path(place) / "images", random.Random(seed)).play(25)
 
 
 @pytest.mark.parametrize("shared", ["", "with a private image", "with an image for everyone"])
-def test_images_of_releases_without_records_stay_private(store: ImageStore, shared: str) -> None:
+def test_images_from_releases_without_records_stay_private(store: ImageStore, shared: str) -> None:
     image = built("", {"a": _DATA.hex()}, {"b": "shared"}, Cmd=["/a"])
     for data in image.blobs.values():
         serve(store, None, data)

@@ -31,7 +31,7 @@ def parts_of(store: ImageStore) -> list[Path]:
     return sorted((store.path / "partial").iterdir())
 
 
-def test_a_blob_is_there_when_it_is_committed_and_not_before(store: ImageStore) -> None:
+def test_a_blob_exists_only_after_its_commit(store: ImageStore) -> None:
     with store.begin_blob(_DIGEST, len(_DATA)) as writer:
         writer.write(_DATA)
         assert not store.has_blob(_DIGEST)
@@ -86,7 +86,7 @@ def test_other_content_is_refused_and_not_kept(store: ImageStore, data: bytes, m
     assert store.begin_blob(_DIGEST, len(_DATA)).offset == 0
 
 
-def test_a_kept_beginning_that_is_damaged_costs_one_more_try_only(store: ImageStore) -> None:
+def test_after_a_damaged_partial_download_the_second_attempt_succeeds(store: ImageStore) -> None:
     writer = store.begin_blob(_DIGEST, len(_DATA))
     writer.write(_DATA[:1000])
     writer.abandon()
@@ -112,7 +112,7 @@ def test_more_bytes_than_the_blob_has_are_not_written(store: ImageStore) -> None
     assert parts_of(store) == []
 
 
-def test_two_that_write_one_blob_do_not_disturb_each_other(store: ImageStore) -> None:
+def test_two_processes_can_write_the_same_blob(store: ImageStore) -> None:
     first = store.begin_blob(_DIGEST, len(_DATA))
     first.write(_DATA[:10])
     second = ImageStore(store.path).begin_blob(_DIGEST, len(_DATA))
@@ -206,7 +206,7 @@ except (OSError, HatchwayError) as error:
 
 @pytest.mark.parametrize("limit", [0, 20, 60, 100, 200, 500, 1000, 1500, 3000, 10_000, 25_000])
 def test_a_disk_that_is_full_at_any_step_of_loading_loses_nothing(store: ImageStore, limit: int) -> None:
-    """The limit of a file's size decides the failing step: the record of the use, a document, a layer, the index file."""
+    """The maximum file size decides which write fails: the record of the use, a document, a layer or the index file."""
     kept = make_image(store, "kept:1", {"kept": "1"})
     old = make_image(store, "web:1", {"a": "old"})
     before = sorted((store.path / "blobs/sha256").iterdir())

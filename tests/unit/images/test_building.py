@@ -1,4 +1,4 @@
-"""Images that are made of directories and wheels."""
+"""Images made from directories and from wheels."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_same_files_give_the_same_digests_whenever_they_were_written(tmp_pat
     assert third.image_id != first.image_id
 
 
-def test_a_base_keeps_what_is_not_replaced(store: ImageStore, files: Path) -> None:
+def test_settings_of_the_base_are_kept_unless_replaced(store: ImageStore, files: Path) -> None:
     base = make_image(
         store, "base:1", {"a": "1"}, Entrypoint=["/old"], Cmd=["old"], Env=["A=1", "B=2"], User="5", Labels={"x": "y"},
         whole_config={"history": [{"created_by": "somebody"}]},
@@ -104,7 +104,7 @@ def test_a_base_keeps_what_is_not_replaced(store: ImageStore, files: Path) -> No
     assert (new.entrypoint, new.command) == (("/new",), ())
 
 
-def test_a_directory_as_base_keeps_its_modes_and_times(store: ImageStore, files: Path, tmp_path: Path) -> None:
+def test_modes_and_times_of_the_files_are_kept(store: ImageStore, files: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "tmp").mkdir(parents=True)
     (root / "tmp").chmod(0o1777)
@@ -121,7 +121,7 @@ def test_a_directory_as_base_keeps_its_modes_and_times(store: ImageStore, files:
 
 
 @pytest.mark.parametrize("what", ["fifo", "whiteout", "missing", "outside", "bytes"])
-def test_what_an_image_cannot_have_is_refused(store: ImageStore, files: Path, what: str) -> None:
+def test_files_that_an_image_cannot_have_are_refused(store: ImageStore, files: Path, what: str) -> None:
     place, directory = "/", files
     if what == "fifo":
         os.mkfifo(files / "x")
@@ -139,7 +139,7 @@ def test_what_an_image_cannot_have_is_refused(store: ImageStore, files: Path, wh
     assert store.images() == [] and store.prune(every=True).blobs == 0
 
 
-def test_a_file_that_changes_while_it_is_read_is_noticed(store: ImageStore, files: Path) -> None:
+def test_a_file_that_changes_while_it_is_read_is_an_error(store: ImageStore, files: Path) -> None:
     sources = list(directory_sources(files))
     (files / "run").write_text("another length")
     with pytest.raises(BadImage, match="run changed while it was read"):
@@ -168,7 +168,7 @@ def wheel(folder: Path, name: str = "greeter", **files: str) -> Path:
     return path
 
 
-def test_wheels_are_where_python_finds_them(store: ImageStore, tmp_path: Path) -> None:
+def test_wheels_are_installed_where_python_finds_them(store: ImageStore, tmp_path: Path) -> None:
     base = make_image(
         store, "python:3", {"usr/bin/python3": "#!x"}, Env=["PATH=/usr/bin", "PYTHONPATH=/mine"], User="9"
     )
@@ -225,7 +225,7 @@ def test_a_wheel_with_odd_files_is_refused(
         build_from_wheels(store, [wheel(tmp_path / "wheels", **files)], _NONE, base=base)
 
 
-def test_what_are_no_wheels_for_linux_is_said(store: ImageStore, tmp_path: Path) -> None:
+def test_files_that_are_not_wheels_for_linux_are_refused(store: ImageStore, tmp_path: Path) -> None:
     base = make_image(store, "python:3", {"x": "1"})
     found = wheel(tmp_path / "wheels")
     again = wheel(tmp_path / "more")
@@ -245,7 +245,7 @@ def test_what_are_no_wheels_for_linux_is_said(store: ImageStore, tmp_path: Path)
             build_from_wheels(store, paths, _NONE, base=base)
 
 
-def test_the_configuration_is_valid_for_others(store: ImageStore, files: Path) -> None:
+def test_the_configuration_has_the_fields_that_other_tools_need(store: ImageStore, files: Path) -> None:
     image = build_from_directory(store, files, ImageSettings(cmd=("x",)))
     document = json.loads(store.read_blob(image.image_id, 1 << 20))
     assert document["rootfs"] == {"type": "layers", "diff_ids": list(image.config.diff_ids)}

@@ -39,7 +39,7 @@ def image(store: ImageStore, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capt
     return run
 
 
-def test_load_says_what_was_loaded(image: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_prints_the_loaded_images(image: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     web, unnamed = built("web:1", {"a": "1"}), built("", {"b": "1"})
     path = docker_archive(tmp_path / "web.tar", web)
     assert image("load", str(path)).out == "Loaded image: web:1\n"
@@ -73,14 +73,14 @@ def test_load_takes_several_files(image: Run, store: ImageStore, tmp_path: Path)
         assert refused.code == 2 and message in refused.err
 
 
-def test_load_says_that_pods_pull_the_tag_latest(image: Run, tmp_path: Path) -> None:
+def test_load_warns_that_pods_pull_the_tag_latest(image: Run, tmp_path: Path) -> None:
     path = oci_archive(tmp_path / "web.tar", built("web:latest", {"a": "1"}))
     done = image("load", str(path))
     assert done.out == "Loaded image: web:latest\n" and "imagePullPolicy is IfNotPresent or Never" in done.err
     assert image("load", str(path), "--name", "web:1").err == ""
 
 
-def test_load_says_what_is_wrong(image: Run, tmp_path: Path) -> None:
+def test_errors_of_load(image: Run, tmp_path: Path) -> None:
     (tmp_path / "script").write_text("#!/bin/sh\n" * 100)
     done = image("load", str(tmp_path / "script"))
     assert done.code == 1
@@ -142,7 +142,7 @@ def test_inspect_has_dockers_fields(image: Run, store: ImageStore) -> None:
     assert missing.code == 1 and 'there is no image "nothing"' in missing.err
 
 
-def test_rm_takes_a_name_away_and_removes_the_last(image: Run, store: ImageStore) -> None:
+def test_rm_removes_a_name_and_with_the_last_name_the_image(image: Run, store: ImageStore) -> None:
     web = make_image(store, "web:1", {"a": "1"})
     image("tag", "web:1", "web:2")
     assert image("rm", "web:1").out == "Untagged: web:1\n"
@@ -176,7 +176,7 @@ def test_rm_refuses_an_image_that_is_used(image: Run, store: ImageStore) -> None
     assert store.images() == []
 
 
-def test_prune_says_what_is_gone(image: Run, store: ImageStore) -> None:
+def test_prune_prints_the_removed_images(image: Run, store: ImageStore) -> None:
     old = make_image(store, "web:1", {"a": "1"})
     web = make_image(store, "web:1", {"a": "2"})
     assert f"Deleted: {old.image_id}\nTotal reclaimed space: " in image("prune").out
@@ -199,14 +199,14 @@ def test_save_writes_a_file_that_load_reads(image: Run, store: ImageStore, tmp_p
     assert nowhere.code == 1 and "No such file or directory" in nowhere.err
 
 
-def test_tag_takes_no_digest(image: Run, store: ImageStore) -> None:
+def test_tag_refuses_a_digest(image: Run, store: ImageStore) -> None:
     web = make_image(store, "web:1", {"a": "1"})
     assert image("tag", "web:1", f"web@{web.manifest_digest}").code == 2
     assert image("tag", "web:9", "x").code == 1
     assert image("tag", web.image_id, "x").code == 0
 
 
-def test_a_store_of_a_newer_release_is_said(image: Run, store: ImageStore) -> None:
+def test_a_store_of_a_newer_release_is_an_error(image: Run, store: ImageStore) -> None:
     store.path.mkdir(parents=True)
     (store.path / "names.json").write_text('{"version": 9, "images": []}')
     done = image("ls")

@@ -29,7 +29,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("path", "real"), [(b"", ""), (b"a", "a"), (b"a/b", "a/b")])
-def test_directories_below(root: int, tmp_path: Path, path: bytes, real: str) -> None:
+def test_directories_below_the_root_are_opened(root: int, tmp_path: Path, path: bytes, real: str) -> None:
     opened = open_real_directory(root, path)
     try:
         assert os.path.samestat(os.fstat(opened), (tmp_path / "root" / real).stat())
@@ -40,7 +40,7 @@ def test_directories_below(root: int, tmp_path: Path, path: bytes, real: str) ->
 @pytest.mark.parametrize(
     "path", [b"..", b"a/../..", b"link", b"link/b", b"a/out", b"a/out/etc", b"a/file", b"x", b"a/\0"]
 )
-def test_everything_else_is_refused(root: int, path: bytes) -> None:
+def test_other_paths_are_refused(root: int, path: bytes) -> None:
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError):
         open_real_directory(root, path)

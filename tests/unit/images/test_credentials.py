@@ -33,7 +33,7 @@ def chosen(name: str, *servers: str) -> list[str]:
         ("*.*.kubernetes.io", "kubernetes.io/x", False),
         ("kubernetes.io", "kubernetes.com/x", False),
         ("k*.io", "quay.io/x", False),
-        # Schemes and the paths of old APIs.
+        # Servers with a scheme, or with the path of an old API.
         ("https://ghcr.io", "ghcr.io/org/app", True),
         ("https://ghcr.io/v2/", "ghcr.io/org/app", True),
         ("http://ghcr.io/v1/org", "ghcr.io/org/app", True),
@@ -42,14 +42,14 @@ def chosen(name: str, *servers: str) -> list[str]:
         ("registry.local:5000", "registry.local/app", False),
         ("[::1]:5000", "[::1]:5000/app", True),
         ("[::2]:5000", "[::1]:5000/app", False),
-        # Docker Hub's names.
+        # Names of Docker Hub.
         ("https://index.docker.io/v1/", "docker.io/library/nginx", True),
         ("index.docker.io", "docker.io/library/nginx", True),
         ("docker.io", "docker.io/library/nginx", True),
         ("https://index.docker.io/v1/", "quay.io/library/nginx", False),
     ],
 )
-def test_which_entry_matches(server: str, name: str, found: bool) -> None:
+def test_entries_that_match_an_image(server: str, name: str, found: bool) -> None:
     assert (chosen(name, server) == [server]) == found
 
 
@@ -74,7 +74,7 @@ def config(**entry: Any) -> str:
         (config(registrytoken="t"), Credential("ghcr.io", registry_token="t")),
     ],
 )
-def test_docker_s_form(text: str, found: Credential) -> None:
+def test_credentials_in_docker_config_files(text: str, found: Credential) -> None:
     assert parse_docker_config(text) == [found]
 
 
@@ -103,7 +103,7 @@ def test_forms_of_secrets() -> None:
         '{"auths": {}, "x": [' + "[]," * 100_000 + "1]}",
     ],
 )
-def test_what_cannot_be_read_is_told_without_secrets(text: str) -> None:
+def test_error_messages_contain_no_secrets(text: str) -> None:
     with pytest.raises(BadCredentials) as caught:
         parse_docker_config(text)
     assert "secret" not in str(caught.value)
@@ -114,8 +114,8 @@ def test_secrets_are_not_shown() -> None:
     assert "ann" in shown and "secret" not in shown
 
 
-def test_many_long_patterns_end() -> None:
-    """Patterns come from Secrets of any user and become regular expressions; some of those would take years to match."""
+def test_long_patterns_are_matched_in_linear_time() -> None:
+    """Any user can write patterns into a Secret. As regular expressions, some patterns would take years to match."""
     star = "*?[a-z]" * 1000
     assert matching([Credential(f"{number}{star}.io", "u") for number in range(1000)], "a" * 63 + ".io/x") == []
     backtracking = [Credential(f"{number}" + "*a" * 60 + ".io", "u") for number in range(300)]

@@ -42,11 +42,11 @@ from hatchway.images.pulling.destinations import Reach, authority_of, is_same_se
         ("cdn.example.com", Reach.PUBLIC),
     ],
 )
-def test_reach(host: str, reach: Reach) -> None:
+def test_the_reach_of_a_host(host: str, reach: Reach) -> None:
     assert reach_of(host) is reach
 
 
-def test_who_may_lead_where() -> None:
+def test_redirects_that_are_allowed() -> None:
     allowed = {(registry, target) for registry in Reach for target in Reach if may_lead(registry, target)}
     assert allowed == {*((registry, Reach.PUBLIC) for registry in Reach), (Reach.PRIVATE, Reach.PRIVATE)}
 

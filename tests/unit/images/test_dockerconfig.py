@@ -18,7 +18,7 @@ def write(path: Path, content: object) -> None:
 
 
 def helper(folder: Path, name: str, script: str) -> dict[str, str]:
-    """Write a credential helper; return the environment whose PATH has it."""
+    """Write a credential helper; return an environment with the helper's directory in PATH."""
     program = folder / "bin" / f"docker-credential-{name}"
     write(program, f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
@@ -38,7 +38,7 @@ async def test_files_of_docker_and_podman(tmp_path: Path) -> None:
     assert found.problems == []
 
 
-def test_which_files() -> None:
+def test_the_order_in_which_files_are_searched() -> None:
     environment = {
         "HOME": "/h",
         "DOCKER_CONFIG": "/d",
@@ -54,7 +54,7 @@ def test_which_files() -> None:
     ]
 
 
-async def test_nothing_is_there(tmp_path: Path) -> None:
+async def test_without_files(tmp_path: Path) -> None:
     found = await find_credentials(["a.test"], {"HOME": str(tmp_path)})
     assert (found.credentials, found.problems) == ([], [])
 
@@ -106,7 +106,7 @@ async def test_helpers_that_fail(
 
 
 @pytest.mark.parametrize("name", ["../../bin/sh", "a/b", "-x", "a b", ["x"]])
-async def test_names_of_helpers_that_are_no_names(tmp_path: Path, name: object) -> None:
+async def test_invalid_names_of_helpers(tmp_path: Path, name: object) -> None:
     write(tmp_path / ".docker/config.json", {"credHelpers": {"a.test": name}})
     found = await find_credentials(["a.test"], {"HOME": str(tmp_path), "PATH": os.environ["PATH"]})
     assert "has no valid name" in found.problems[0]
@@ -130,7 +130,7 @@ async def test_an_identity_token_of_a_helper(tmp_path: Path) -> None:
 def test_helpers_in_a_process_with_uvloop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, credentials: list[Credential], problem: str
 ) -> None:
-    """The process that pulls for nodes uses uvloop."""
+    """The process that pulls images for nodes uses uvloop."""
     if problem.startswith("did not end"):
         monkeypatch.setattr(dockerconfig, "_PATIENCE", 0.5)
     environment = helper(tmp_path, "x", script)

@@ -1,7 +1,7 @@
-"""Layers that an attacker would make: sizes, bombs, headers that readers interpret differently, digests.
+"""Hostile layers: sizes, decompression bombs, headers that readers interpret differently, digests.
 
-Nothing outside of the layer's directory is read or changed. Most tests are named after the advisory of another engine in
-which the same layer did harm.
+Nothing outside of the layer's directory is read or changed. Most tests are named after an advisory about another engine
+in which such a layer did harm.
 """
 
 from __future__ import annotations
@@ -59,17 +59,17 @@ def test_a_gzip_bomb_moby_cve_2017_14992(tmp_path: Path) -> None:
             continue
 
 
-def test_a_bomb_behind_the_archives_end(attack: Attack) -> None:
+def test_a_decompression_bomb_after_the_end_of_the_archive(attack: Attack) -> None:
     attack.refused(END + bytes(8 << 20), "more than 1048576 bytes", limits=UnpackLimits(size=1 << 20))
 
 
-def test_a_layer_larger_than_the_disk_says_so(tmp_path: Path) -> None:
+def test_a_layer_larger_than_the_disk_has_an_error_of_its_own(tmp_path: Path) -> None:
     layer = special(b"x", record(b"size", b"9000000000000000000")) + raw_header() + END
     with pytest.raises(NoRoomForLayer, match="that the disk has room for"):
         unpack(tmp_path / "layer", layer, limits=UnpackLimits())
 
 
-def test_a_sparse_bomb_counts_with_its_holes(attack: Attack) -> None:
+def test_holes_of_sparse_files_count_against_the_limit(attack: Attack) -> None:
     records = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "", "GNU.sparse.size": str(1 << 50)}
     attack.refused([file("f", "", pax=records)], "more than 1048576 bytes", limits=UnpackLimits(size=1 << 20))
 
@@ -91,7 +91,7 @@ def test_a_map_of_the_sparse_format_1_without_end_go_cve_2025_58183(attack: Atta
     attack.refused(layer, "too large")
 
 
-def test_a_line_without_end_in_a_sparse_map(attack: Attack) -> None:
+def test_an_endless_line_in_a_sparse_map(attack: Attack) -> None:
     records = (
         record(b"GNU.sparse.major", b"1") + record(b"GNU.sparse.minor", b"0") + record(b"GNU.sparse.realsize", b"9")
     )
@@ -119,7 +119,7 @@ def test_a_header_of_any_size_go_cve_2022_2879(attack: Attack) -> None:
     attack.refused(raw_header(b"x", size=b"%011o" % (2 << 20), kind=b"x") + bytes(2 << 20), "header is too large")
 
 
-def test_headers_without_end(attack: Attack) -> None:
+def test_an_endless_series_of_headers(attack: Attack) -> None:
     attack.refused(special(b"x", record(b"comment", b"x")) * 20 + raw_header() + END, "too many")
 
 
@@ -132,7 +132,7 @@ def test_more_entries_than_the_limit(attack: Attack) -> None:
 
 
 def test_the_size_of_a_pax_header_wins_tarmageddon_cve_2025_62518(attack: Attack) -> None:
-    """A reader that took the header's size, 0, would find another entry in the file's content."""
+    """A reader that used the size in the header, 0, would parse the file's content as another entry."""
     hidden = raw_header(b"hidden") + bytes(512)
     layer = special(b"x", record(b"size", b"%d" % len(hidden))) + raw_header(b"outer") + hidden + END
     assert attack.run(layer) == {"outer": hidden}
@@ -154,16 +154,16 @@ def test_a_malformed_pax_header_is_refused_and_not_skipped_astral_tokio_tar(atta
         attack.root.rmdir()
 
 
-def test_a_link_has_no_content_whatever_its_size_says(attack: Attack) -> None:
+def test_a_link_has_no_content_even_with_a_size(attack: Attack) -> None:
     layer = raw_header(b"l", kind=b"2", size=b"%011o" % 512, link=b"target") + raw_header(b"next") + END
     assert attack.run(layer) == {"l": "-> target", "next": b""}
 
 
-def test_global_headers_change_no_names(attack: Attack) -> None:
+def test_global_headers_do_not_change_names(attack: Attack) -> None:
     assert list(attack.run(special(b"g", record(b"path", b"evil")) + raw_header(b"good") + END)) == ["good"]
 
 
-def test_bytes_between_two_ends_are_refused(attack: Attack) -> None:
+def test_an_entry_after_a_block_of_zeros_is_refused(attack: Attack) -> None:
     attack.refused(bytes(512) + raw_header() + END, "after a block of zeros")
 
 
@@ -172,7 +172,7 @@ def test_an_archive_that_is_cut_off_is_refused(attack: Attack) -> None:
 
 
 def test_what_is_no_archive_is_refused_containers_storage_cve_2021_20291(attack: Attack) -> None:
-    """containers/storage had a deadlock here."""
+    """containers/storage had a deadlock with such a layer."""
     attack.refused(b"#!/bin/sh\n" * 200, "no tar archive")
 
 
@@ -186,7 +186,7 @@ def test_a_number_of_base_256_with_all_bits_gnu_tar_cve_2022_48303(attack: Attac
     assert (attack.root / "old").stat().st_mtime == -1
 
 
-def test_a_file_is_no_directory(attack: Attack) -> None:
+def test_a_file_cannot_be_used_as_a_directory(attack: Attack) -> None:
     attack.refused([file("a"), file("a/b")], "Not a directory")
 
 
@@ -208,8 +208,8 @@ def test_a_digest_that_is_a_path_cve_2014_9358_cve_2024_3727(digest: str) -> Non
         chain_ids([f"sha256:{'a' * 64}", digest])
 
 
-def test_programs_that_decompress_are_not_run_cve_2014_9357(attack: Attack) -> None:
-    """Docker ran `xz` with the image's root directory as its own."""
+def test_no_program_is_run_for_decompression_cve_2014_9357(attack: Attack) -> None:
+    """Docker ran `xz` in the root directory of the image, so an image could replace the program."""
     attack.refused(b"\xfd7zXZ\0" + bytes(600), "compressed with xz")
     attack.root.rmdir()
     attack.refused(b"BZh91AY&SY" + bytes(600), "compressed with bzip2")

@@ -1,7 +1,7 @@
-"""Layers that an attacker would make: names, links, whiteouts, devices, owners, attributes.
+"""Hostile layers: names, links, whiteouts, devices, owners, attributes.
 
-Nothing outside of the layer's directory is read or changed. Most tests are named after the advisory of another engine in
-which the same layer did harm.
+Nothing outside of the layer's directory is read or changed. Most tests are named after an advisory about another engine
+in which such a layer did harm.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.images.unpacking import IS_ROOT, Attack, Guard, file, listed, unpack
 @pytest.mark.parametrize(
     "name", ["../outside/new", "a/../../outside/new", "..", "/../outside/new", "./../x", "a/../.."]
 )
-def test_names_that_lead_out_are_refused(attack: Attack, name: str) -> None:
+def test_names_that_lead_outside_are_refused(attack: Attack, name: str) -> None:
     attack.refused([file(name)], "leads out of the root directory")
 
 
@@ -47,7 +47,7 @@ def test_a_name_with_dots_behind_a_link_is_cleaned_before_the_link_is_followed(a
 @pytest.mark.parametrize(
     "name", ["new\nline", "tab\there", "\x1b[31mred", "\udcff\udcfe", "-rf", " ", "~", "$(x)", "é"]
 )
-def test_odd_names_are_names(attack: Attack, name: str) -> None:
+def test_unusual_names_are_accepted(attack: Attack, name: str) -> None:
     assert attack.run([file(name, "odd")]) == {name: b"odd"}
 
 
@@ -61,7 +61,7 @@ def test_a_link_with_nul_in_a_pax_header_is_refused(attack: Attack) -> None:
     attack.refused(layer, "NUL")
 
 
-def test_what_follows_a_nul_in_a_header_does_not_count(attack: Attack) -> None:
+def test_a_name_in_a_header_ends_at_nul(attack: Attack) -> None:
     assert list(attack.run(raw_header(b"name\0/../../x") + END)) == ["name"]
 
 
@@ -83,7 +83,7 @@ def test_a_path_that_links_make_deeper_than_the_limit_is_refused(attack: Attack)
     attack.refused(layer, "more than 256 components")
 
 
-def test_the_error_shows_an_odd_name_without_its_control_characters() -> None:
+def test_errors_show_names_without_control_characters() -> None:
     with pytest.raises(BadLayer) as caught:
         clean_name(b"../\x1b[2J\n\xff")
     assert str(caught.value) == r'"../\x1b[2J\n\xff": the name leads out of the root directory'
@@ -114,27 +114,27 @@ def test_a_file_over_a_link_replaces_it_and_is_not_written_through_it(attack: At
 
 
 def test_a_directory_over_a_link_replaces_it_cve_2021_32760(attack: Attack, guard: Guard) -> None:
-    """The mode of the directory would have become that of the link's target."""
+    """If the link were kept, its target would get the directory's mode."""
     assert attack.run([symlink("a", str(guard.path)), directory("a", 0o777), file("a/b", "in")]) == {
         "a": None,
         "a/b": b"in",
     }
 
 
-def test_a_link_over_a_directory_that_is_known_already_node_tar_cve_2021_32803(attack: Attack, guard: Guard) -> None:
+def test_a_link_replaces_an_earlier_directory_node_tar_cve_2021_32803(attack: Attack, guard: Guard) -> None:
     layer = [directory("a"), file("a/one"), symlink("a", str(guard.path / "etc")), file("a/passwd", "inside")]
     found = attack.run(layer)
     assert found["a"] == f"-> {guard.path}/etc"
     assert found[f"{guard.path}/etc/passwd".lstrip("/")] == b"inside"
 
 
-def test_a_link_over_a_directory_that_came_implied(attack: Attack, guard: Guard) -> None:
+def test_a_link_replaces_a_directory_without_an_entry(attack: Attack, guard: Guard) -> None:
     found = attack.run([file("a/b/one"), symlink("a/b", str(guard.path / "etc")), file("a/b/shadow", "inside")])
     assert found[f"{guard.path}/etc/shadow".lstrip("/")] == b"inside"
 
 
 def test_two_layers_with_a_link_and_a_file_gnu_tar_cve_2025_45582(attack: Attack, guard: Guard, tmp_path: Path) -> None:
-    """The second archive is unpacked over the first, which has the link."""
+    """The second archive is unpacked over the first archive, which has the link."""
     lower = tmp_path / "outside-lower"
     unpack(lower, [symlink("x", str(guard.path / "etc"))])
     unpack(attack.root, [file("x/passwd", "inside")], lowers=[lower])
@@ -166,13 +166,13 @@ def test_a_loop_of_links_is_refused(attack: Attack) -> None:
     attack.refused([symlink("a", "b"), symlink("b", "a"), file("a/x")], "Too many levels of symbolic links")
 
 
-def test_links_that_multiply_are_refused(attack: Attack) -> None:
+def test_links_that_need_exponentially_many_steps_are_refused(attack: Attack) -> None:
     layer = [directory("0")]
     layer += [symlink(str(number + 1), f"{number}/../" * 40 + str(number)) for number in range(6)]
     attack.refused([*layer, file("6/x")], "Too many levels of symbolic links")
 
 
-def test_links_are_followed_for_a_bounded_number_of_steps(attack: Attack) -> None:
+def test_links_are_followed_for_a_limited_number_of_steps(attack: Attack) -> None:
     layer = [directory("a"), symlink("b", "a/" + "../a/" * 500)]
     layer += [file(f"b/{number}/x") for number in range(40)]
     attack.refused(layer, "too long to follow", limits=UnpackLimits(size=1 << 20, steps=10_000))
@@ -200,7 +200,7 @@ def test_a_hard_link_through_a_link_to_outside_cve_2026_17106(attack: Attack, gu
     attack.refused([symlink("a", f"{guard.path}/etc"), hardlink("mine", "a/passwd")], "which does not exist")
 
 
-def test_a_hard_link_to_a_link_is_one_more_name_of_the_link(attack: Attack, guard: Guard) -> None:
+def test_a_hard_link_to_a_link_is_another_name_of_the_link(attack: Attack, guard: Guard) -> None:
     target = f"{guard.path}/etc/passwd"
     found = attack.run([symlink("a", target), hardlink("b", "a"), file("b/x", "in"), file("c")][:2])
     assert found == {"a": f"-> {target}", "b": f"-> {target}"}
@@ -234,7 +234,7 @@ def test_a_hard_link_to_itself(attack: Attack) -> None:
     assert attack.run([file("a", "x"), hardlink("a", "./a")]) == {"a": b"x"}
 
 
-def test_a_changed_hard_link_leaves_the_file_of_the_lower_layer(attack: Attack, tmp_path: Path) -> None:
+def test_a_replaced_hard_link_does_not_change_the_file_of_the_lower_layer(attack: Attack, tmp_path: Path) -> None:
     lower = tmp_path / "outside/lower"
     unpack(lower, [file("a", "lower")])
     unpack(attack.root, [hardlink("b", "a"), file("b", "upper", mode=0o777)], lowers=[lower])
@@ -254,7 +254,7 @@ def test_a_whiteout_through_a_link_deletes_nothing_outside(attack: Attack, guard
     attack.run([symlink("a", str(guard.path / "etc")), whiteout("a/passwd"), opaque("a")])
 
 
-def test_a_whiteout_that_leads_out_is_refused(attack: Attack) -> None:
+def test_a_whiteout_that_leads_outside_is_refused(attack: Attack) -> None:
     attack.refused([whiteout("../outside/etc")], "leads out")
 
 
@@ -269,7 +269,7 @@ def test_an_opaque_root_by_a_link(attack: Attack) -> None:
     assert unpack(attack.root, [symlink("a", "/"), Entry("a/.wh..wh..opq")]) is True
 
 
-def test_names_of_aufs_are_left_out(attack: Attack) -> None:
+def test_names_of_aufs_are_omitted(attack: Attack) -> None:
     assert attack.run([directory(".wh..wh.plnk"), file(".wh..wh.plnk/1.2"), file(".wh..wh.aufs"), file("a")]) == {
         "a": b"new"
     }
@@ -279,7 +279,7 @@ def test_names_of_aufs_are_left_out(attack: Attack) -> None:
 
 
 @pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.BLKTYPE])
-def test_devices_are_left_out(attack: Attack, kind: bytes) -> None:
+def test_devices_are_omitted(attack: Attack, kind: bytes) -> None:
     assert attack.run([Entry("dev/sda", type=kind, device=(8, 0), mode=0o666), file("a")]) == {"a": b"new"}
 
 
@@ -287,7 +287,7 @@ def test_a_device_replaces_a_file_of_its_layer(attack: Attack) -> None:
     assert attack.run([file("a"), Entry("a", type=tarfile.CHRTYPE, device=(1, 3))]) == {}
 
 
-def test_the_layers_directory_is_closed_to_others_while_it_is_written_cve_2021_41091(tmp_path: Path) -> None:
+def test_the_layers_directory_is_private_while_it_is_written_cve_2021_41091(tmp_path: Path) -> None:
     seen: list[int] = []
 
     class Blob(io.BytesIO):
@@ -326,7 +326,7 @@ def test_the_roots_own_attributes_are_ignored(attack: Attack) -> None:
 
 @pytest.mark.parametrize("field", ["uid", "gid"])
 def test_the_owner_that_means_no_change_is_refused_cve_2024_40635(attack: Attack, field: str) -> None:
-    """For chown(2), 4294967295 is -1, which changes nothing. In containerd, too large numbers became root."""
+    """For chown(2), 4294967295 is -1, which means no change. In containerd, numbers that are too large became root."""
     attack.refused(special(b"x", record(field.encode(), b"4294967295")) + raw_header() + END, "out of range")
     attack.root.rmdir()
     attack.refused(raw_header(**{field: b"\xff" * 8}) + END, "out of range")
@@ -334,7 +334,7 @@ def test_the_owner_that_means_no_change_is_refused_cve_2024_40635(attack: Attack
 
 @pytest.mark.skipif(not IS_ROOT, reason="only root may give files to others")
 def test_names_of_users_do_not_count_cve_2019_14271(attack: Attack) -> None:
-    """To look them up would load libraries, and during the unpacking these would be libraries of the image."""
+    """A look-up of user names would load libraries, and during the unpacking these may be libraries of the image."""
     header = tarfile.TarInfo("a")
     header.uid, header.gid, header.uname, header.gname = 1234, 4321, "root", "root"
     attack.run(header.tobuf(tarfile.PAX_FORMAT) + END)
@@ -357,7 +357,7 @@ def xattr(name: str, value: str = "y") -> dict[str, str]:
         "security.selinux", "security.ima", "security.evm", "system.posix_acl_access", "system.", "odd",
     ],
 )  # fmt: skip
-def test_attributes_that_order_the_system_are_left_out_cve_2023_0386(attack: Attack, name: str) -> None:
+def test_attributes_with_a_meaning_for_the_system_are_omitted_cve_2023_0386(attack: Attack, name: str) -> None:
     attack.run([directory("d", pax=xattr(name, "/../etc")), file("d/f", pax=xattr(name, "/../etc"))])
     assert os.listxattr(attack.root / "d") == os.listxattr(attack.root / "d/f") == []
 

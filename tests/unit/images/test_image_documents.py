@@ -1,4 +1,4 @@
-"""Manifests, indexes and configurations by strangers: they are parsed, or refused with the right error."""
+"""Manifests, indexes and configurations from unknown sources: they are parsed, or refused with the right error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _read(parse: Callable[[bytes], Any], text: bytes) -> Any:
 
 
 @given(path=st.sampled_from(_paths(_MANIFEST)), value=_JSON)
-def test_a_manifest_with_any_value_in_any_place_is_read_or_refused(path: tuple[Any, ...], value: Any) -> None:
+def test_a_manifest_with_any_value_in_any_place_is_parsed_or_refused(path: tuple[Any, ...], value: Any) -> None:
     manifest = _read(parse_manifest, _replaced(_MANIFEST, path, value))
     for blob in (manifest.config, *manifest.layers) if manifest else ():
         assert blob.digest.startswith("sha") and type(blob.size) is int and blob.size >= 0
@@ -58,19 +58,19 @@ def test_a_manifest_with_any_value_in_any_place_is_read_or_refused(path: tuple[A
 
 
 @given(path=st.sampled_from(_paths(_CONFIG)), value=_JSON)
-def test_a_configuration_with_any_value_in_any_place_is_read_or_refused(path: tuple[Any, ...], value: Any) -> None:
+def test_a_configuration_with_any_value_in_any_place_is_parsed_or_refused(path: tuple[Any, ...], value: Any) -> None:
     config = _read(parse_config, _replaced(_CONFIG, path, value))
     if config is None:
         return
     texts = [config.architecture, config.os, config.working_dir, config.user, config.stop_signal, config.created]
     texts += [*config.entrypoint, *config.command, *config.env, *config.volumes, *config.exposed_ports]
     texts += [*config.labels, *config.labels.values()]
-    # Without NUL and lone surrogates: texts that a program can get as arguments, and that JSON can have.
+    # Without NUL and lone surrogates, a text can be an argument of a program and part of JSON.
     assert all(isinstance(text, str) and "\0" not in text and text.encode() is not None for text in texts)
 
 
 @given(text=st.binary(max_size=60), value=_JSON)
-def test_any_bytes_and_any_json_are_read_or_refused(text: bytes, value: Any) -> None:
+def test_any_bytes_and_any_json_are_parsed_or_refused(text: bytes, value: Any) -> None:
     for parse in (parse_manifest, parse_config, parse_index):
         _read(parse, text)
         _read(parse, json.dumps(value).encode())
@@ -79,7 +79,7 @@ def test_any_bytes_and_any_json_are_read_or_refused(text: bytes, value: Any) -> 
 
 @pytest.mark.parametrize("where", ["Entrypoint", "Env", "Labels", "User", "WorkingDir"])
 @pytest.mark.parametrize("text", ["a\0b", "a\ud800"])
-def test_texts_that_no_program_can_be_given_are_refused(where: str, text: str) -> None:
+def test_texts_that_cannot_be_arguments_of_a_program_are_refused(where: str, text: str) -> None:
     value = {"Entrypoint": [text], "Env": [f"A={text}"], "Labels": {text: "x"}, "User": text, "WorkingDir": text}[where]
     with pytest.raises(BadImage, match="zero byte or with half a character"):
         parse_config(json.dumps({**_CONFIG, "config": {where: value}}).encode())
@@ -98,6 +98,6 @@ def test_a_command_line_that_is_one_string_is_a_list_of_one() -> None:
         ({"config": None}, "the manifest's config is not a descriptor"),
     ],
 )
-def test_manifests_that_cannot_be_used_say_why(change: dict[str, Any], message: str) -> None:
+def test_unusable_manifests_have_errors_with_a_reason(change: dict[str, Any], message: str) -> None:
     with pytest.raises(BadImage, match=message):
         parse_manifest(json.dumps({**_MANIFEST, **change}).encode())

@@ -27,7 +27,7 @@ def layers_of(store: ImageStore) -> int:
     return len(list((store.path / "layers/one").iterdir()))
 
 
-async def test_a_layer_goes_with_the_last_image_that_needs_it(store: ImageStore) -> None:
+async def test_a_layer_is_deleted_with_the_last_image_that_needs_it(store: ImageStore) -> None:
     one = make_image(store, "one:1", {"base": "b"}, {"a": "1"})
     two = make_image(store, "two:1", {"base": "b"}, {"a": "2"})
     layers = LayerStore(store.path, "one")
@@ -45,18 +45,18 @@ async def test_a_layer_goes_with_the_last_image_that_needs_it(store: ImageStore)
     assert layers_of(store) == 0 and store.find(parse("two:1")) is None
 
 
-async def test_layers_of_former_users_go(store: ImageStore) -> None:
+async def test_layers_for_an_earlier_user_map_are_deleted(store: ImageStore) -> None:
     image = make_image(store, "one:1", {"base": "b"}, {"a": "1"})
     running, former = LayerStore(store.path, "one"), LayerStore(store.path, "real")
     await running.unpack(image)
     assert layers_of(store) == 2
-    # A cluster with other users unpacks it again, while the first one runs.
+    # While the first cluster runs, a cluster with another user map unpacks the layer again.
     await former.unpack(image)
     await former.close()
     assert layers_of(store) == 2 and running.directories(image) is not None
-    assert remove_former_layers(store.path, "real") == (0, ()), "a cluster uses them"
+    assert remove_former_layers(store.path, "real") == (0, ()), "a cluster uses these layers"
     await running.close()
-    # The next image that is unpacked for the other users removes them.
+    # They are removed when the next image is unpacked for the other user map.
     other = make_image(store, "two:1", {"base": "c"})
     again = LayerStore(store.path, "real")
     await again.unpack(other)
@@ -67,7 +67,7 @@ async def test_layers_of_former_users_go(store: ImageStore) -> None:
     assert remove_former_layers(store.path, "mapped") == (0, ())
 
 
-async def test_prune_removes_layers_of_former_users(
+async def test_prune_removes_layers_for_an_earlier_user_map(
     store: ImageStore, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     image = make_image(store, "one:1", {"base": "b"})
@@ -89,4 +89,4 @@ async def test_prune_removes_layers_of_former_users(
 
     monkeypatch.setattr(formerlayers, "choose", unusable)
     prune(every=False, yes=False, state_dir=None)
-    assert layers_of(store) == 1, "these are the users of now"
+    assert layers_of(store) == 1, "these layers are for the present user map"

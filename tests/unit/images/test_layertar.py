@@ -78,7 +78,7 @@ def test_times_of_pax_headers_have_nanoseconds_and_a_sign() -> None:
             assert [entry.mtime for entry, _ in _read(data)] == [expected]
 
 
-def test_a_directory_of_the_oldest_format() -> None:
+def test_a_directory_in_the_oldest_tar_format() -> None:
     ((entry, _),) = _read(_archive(tarfile.USTAR_FORMAT, name="d/", type=tarfile.AREGTYPE))
     assert entry.kind is EntryKind.DIRECTORY
 
@@ -93,7 +93,7 @@ def test_an_empty_archive() -> None:
 
 @given(st.lists(st.binary(max_size=1500), max_size=5), st.integers(1, 1100))
 @settings(max_examples=40, deadline=None)
-def test_the_same_entries_come_however_the_bytes_arrive(contents: list[bytes], step: int) -> None:
+def test_the_entries_do_not_depend_on_the_sizes_of_the_pieces(contents: list[bytes], step: int) -> None:
     data = tar_of([file(_LONG + str(number), mtime=5) for number in range(len(contents))])
     assert [entry.name for entry, _ in _read(data, step)] == [entry.name for entry, _ in _read(data)]
     whole = b"".join(
@@ -107,7 +107,7 @@ def test_the_same_entries_come_however_the_bytes_arrive(contents: list[bytes], s
 
 @given(st.data())
 @settings(max_examples=150, deadline=None)
-def test_damage_raises_only_one_kind_of_error(data: st.DataObject) -> None:
+def test_damaged_archives_raise_only_one_type_of_exception(data: st.DataObject) -> None:
     whole = bytearray(
         tar_of([file(_LONG, "x" * 600, pax={"SCHILY.xattr.user.a": "b", "mtime": "1.5"}), file("b")])
         + _archive(tarfile.GNU_FORMAT, name=_LONG, uid=1 << 40)
@@ -116,7 +116,7 @@ def test_damage_raises_only_one_kind_of_error(data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(whole) - 1))
         whole[at] = data.draw(st.integers(0, 255))
     if data.draw(st.booleans()):
-        # With a right checksum, the damaged header is parsed.
+        # Correct the checksum, so that the damaged header is parsed.
         for at in range(0, len(whole), 512):
             block = whole[at : at + 512]
             block[148:156] = b" " * 8
@@ -166,12 +166,12 @@ _CONTENT = b"".join(b"%d\n" % number for number in range(200_000))
 
 
 @pytest.mark.parametrize("form", ["gzip", "zstd", ""])
-def test_all_compressions_by_their_first_bytes(form: str) -> None:
+def test_compressions_are_recognized_by_the_first_bytes(form: str) -> None:
     assert _stream(compressed(_CONTENT, form), _CONTENT) == _CONTENT
 
 
 @pytest.mark.parametrize("form", ["gzip", "zstd"])
-def test_several_members_or_frames_are_one_content(form: str) -> None:
+def test_several_gzip_members_or_zstd_frames_are_concatenated(form: str) -> None:
     parts = [_CONTENT[:7], b"", _CONTENT[7:900_000], _CONTENT[900_000:]]
     assert _stream(b"".join(compressed(part, form) for part in parts), _CONTENT) == _CONTENT
 
@@ -194,7 +194,7 @@ def test_compressed_data_that_is_cut_off_or_damaged(form: str) -> None:
         _stream(bytes(damaged), _CONTENT)
 
 
-def test_an_error_of_the_disk_is_passed_on() -> None:
+def test_an_error_of_the_disk_is_raised_unchanged() -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:
             raise OSError(5, "Input/output error")
@@ -208,8 +208,8 @@ def test_an_unknown_digest_is_refused() -> None:
         LayerStream(io.BytesIO(), "md5:00", LIMITS)
 
 
-def test_gzip_of_another_program_is_read(tmp_path: Path) -> None:
-    """With a file name in its header and maximum compression."""
+def test_gzip_from_another_program_is_read(tmp_path: Path) -> None:
+    """The header has a file name, and the compression level is the maximum."""
     (tmp_path / "layer.tar").write_bytes(_CONTENT)
     subprocess.run(["gzip", "-9", str(tmp_path / "layer.tar")], check=True)
     blob = (tmp_path / "layer.tar.gz").read_bytes()

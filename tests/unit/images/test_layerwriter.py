@@ -49,7 +49,7 @@ def test_files_directories_links_and_fifos(tmp_path: Path) -> None:
 
 
 @_NEEDS_ROOT
-def test_owners_are_kept_and_setuid_bits_with_them(tmp_path: Path) -> None:
+def test_owners_and_setuid_bits_are_kept(tmp_path: Path) -> None:
     (root,) = unpack_all(
         tmp_path,
         [
@@ -64,7 +64,7 @@ def test_owners_are_kept_and_setuid_bits_with_them(tmp_path: Path) -> None:
     assert stat.S_IMODE((root / "d/f").stat().st_mode) == 0o6755
 
 
-def test_with_one_user_all_files_belong_to_it(tmp_path: Path) -> None:
+def test_with_a_user_map_of_one_user_all_files_belong_to_this_user(tmp_path: Path) -> None:
     (root,) = unpack_all(tmp_path, [directory("d", uid=1), file("d/f", uid=70_000, gid=4)], keeps_owners=False)
     assert {(root / name).stat().st_uid for name in ("d", "d/f")} == {os.geteuid()}
 
@@ -81,7 +81,7 @@ def test_a_capability_of_a_file_is_kept(tmp_path: Path) -> None:
     assert os.getxattr(root / "ping", "security.capability") == value
 
 
-def test_directories_without_permission_to_write_get_their_files(tmp_path: Path) -> None:
+def test_read_only_directories_get_their_files(tmp_path: Path) -> None:
     (root,) = unpack_all(tmp_path, [directory("d", 0o555), directory("d/e", 0o500), file("d/e/f"), file("d/g")])
     assert listed(root) == {"d": None, "d/e": None, "d/e/f": b"new", "d/g": b"new"}
     assert stat.S_IMODE((root / "d/e").stat().st_mode) == 0o500
@@ -108,13 +108,13 @@ def test_a_later_entry_replaces_an_earlier_one(tmp_path: Path) -> None:
             assert listed(root) == ends[second], (first, second)
 
 
-def test_a_directory_that_comes_twice_keeps_its_files(tmp_path: Path) -> None:
+def test_a_repeated_entry_of_a_directory_keeps_its_files(tmp_path: Path) -> None:
     (root,) = unpack_all(tmp_path, [directory("a", 0o700), file("a/b"), directory("a", 0o750)])
     assert listed(root) == {"a": None, "a/b": b"new"}
     assert stat.S_IMODE((root / "a").stat().st_mode) == 0o750
 
 
-def test_a_replaced_directory_gets_none_of_the_first_ones_attributes(tmp_path: Path) -> None:
+def test_a_directory_made_again_has_no_attributes_of_the_earlier_directory(tmp_path: Path) -> None:
     (root,) = unpack_all(
         tmp_path,
         [directory("a", 0o700, mtime=5), file("a"), file("a2"), hardlink("a", "a2"), symlink("a", "b"), file("c/d")],
@@ -133,7 +133,7 @@ def test_files_are_written_through_links_of_their_own_layer(tmp_path: Path) -> N
     ]
 
 
-def test_a_link_to_what_does_not_exist_yet_gets_its_directory(tmp_path: Path) -> None:
+def test_the_missing_target_directory_of_a_link_is_made(tmp_path: Path) -> None:
     (root,) = unpack_all(tmp_path, [symlink("var/run", "../run"), file("var/run/pid")])
     assert listed(root) == {"run": None, "run/pid": b"new", "var": None, "var/run": "-> ../run"}
 
@@ -150,13 +150,13 @@ def test_missing_directories_are_like_those_of_lower_layers(tmp_path: Path) -> N
     assert stat.S_IMODE((upper / "srv/www/a").stat().st_mode) == 0o755
 
 
-def test_whiteouts_hide_what_lower_layers_have(tmp_path: Path) -> None:
+def test_whiteouts_hide_files_of_lower_layers(tmp_path: Path) -> None:
     upper, _ = unpack_all(tmp_path, {"a": "1", "d/e": "2", "d/f": "3"}, [whiteout("a"), whiteout("d/e")])
     assert listed(upper) == {"a": "whiteout", "d": None, "d/e": "whiteout"}
 
 
-def test_whiteouts_of_what_is_not_there_leave_nothing(tmp_path: Path) -> None:
-    """In a directory that only this layer has, overlayfs would show such whiteouts (overlayfs.rst, "whiteouts and opaque")."""
+def test_whiteouts_of_missing_files_are_not_written(tmp_path: Path) -> None:
+    """In a directory that only this layer has, overlayfs would show them as files (overlayfs.rst)."""
     upper, *_ = unpack_all(
         tmp_path, {"a": "1"}, [whiteout("a")], [whiteout("a"), whiteout("b/c"), file("d"), whiteout("e")]
     )
@@ -181,24 +181,24 @@ def test_an_opaque_directory_keeps_the_files_of_its_own_layer(tmp_path: Path, is
     assert _is_opaque(upper / "d")
 
 
-def test_a_directory_over_a_whiteout_or_a_file_of_its_layer_hides_the_lower_one(tmp_path: Path) -> None:
+def test_a_directory_that_replaces_a_whiteout_or_a_file_hides_the_lower_directory(tmp_path: Path) -> None:
     entries = [whiteout("a"), directory("a"), file("b"), directory("b"), whiteout("c"), file("c/x")]
     upper, _ = unpack_all(tmp_path, {"a/1": "", "b/1": "", "c/1": ""}, entries)
     assert [_is_opaque(upper / name) for name in "abc"] == [True, True, True]
 
 
-def test_a_directory_over_a_lower_one_is_merged(tmp_path: Path) -> None:
+def test_a_directory_is_merged_with_the_lower_directory(tmp_path: Path) -> None:
     upper, _ = unpack_all(tmp_path, {"a/1": ""}, [directory("a"), file("a/2")])
     assert not _is_opaque(upper / "a")
 
 
-def test_a_device_hides_what_it_would_replace(tmp_path: Path) -> None:
+def test_a_device_hides_the_lower_file_that_it_would_replace(tmp_path: Path) -> None:
     device = Entry("dev/console", type=tarfile.CHRTYPE, device=(5, 1))
     upper, _ = unpack_all(tmp_path, {"dev/console": "fake"}, [device])
     assert listed(upper) == {"dev": None, "dev/console": "whiteout"}
 
 
-def test_a_whiteout_in_overlays_own_form_is_one(tmp_path: Path) -> None:
+def test_a_whiteout_in_overlayfs_format_is_accepted(tmp_path: Path) -> None:
     upper, _ = unpack_all(tmp_path, {"a": "1"}, [Entry("a", type=tarfile.CHRTYPE), Entry("b", type=tarfile.CHRTYPE)])
     assert listed(upper) == {"a": "whiteout"}
 
@@ -209,7 +209,7 @@ def test_a_hard_link_to_a_file_of_a_lower_layer(tmp_path: Path) -> None:
     assert (top / "e/b").samefile(bottom / "d/a")
 
 
-def test_a_hard_link_to_what_a_layer_between_has_hidden_is_refused(tmp_path: Path) -> None:
+def test_a_hard_link_to_a_file_that_a_middle_layer_hides_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadLayer, match="which does not exist"):
         unpack_all(tmp_path, {"d/a": "content"}, [opaque("d")], [hardlink("b", "d/a")])
 
@@ -219,7 +219,7 @@ def test_a_layer_that_hides_all_lower_ones(tmp_path: Path) -> None:
     assert [listed(root) for root in roots] == [{"c": b"new"}, {"b": b"new"}]
 
 
-def test_lower_layers_are_looked_up_as_an_overlay_shows_them(tmp_path: Path) -> None:
+def test_look_ups_in_lower_layers_agree_with_overlayfs(tmp_path: Path) -> None:
     roots = unpack_all(
         tmp_path,
         {"a/1": "", "b/1": "", "c/1": "", "d": "", "e/f/1": ""},
@@ -241,7 +241,7 @@ _PATHS = st.lists(_SEGMENTS, min_size=1, max_size=5).map("/".join)
 _NAMES = st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=3).map("/".join)
 
 
-# Ordinary users could not read their own files with such modes, but root of a user namespace can.
+# Without these bits, an ordinary user could not read its own files, but root of a user namespace can.
 _MODES = st.integers(0, 0o7777).map(lambda mode: mode if IS_ROOT else mode | 0o700)
 
 
@@ -262,7 +262,7 @@ def _odd_entries(draw: st.DrawFn) -> Entry:
 
 @given(st.lists(_odd_entries(), max_size=12), st.lists(_odd_entries(), max_size=12))
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_sequence_of_entries_touches_anything_outside(
+def test_no_entries_change_files_outside_of_the_layer(
     tmp_path_factory: pytest.TempPathFactory, first: list[Entry], second: list[Entry]
 ) -> None:
     path = tmp_path_factory.mktemp("any")

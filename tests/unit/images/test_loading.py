@@ -72,7 +72,7 @@ def is_empty(store: ImageStore) -> bool:
 
 @pytest.mark.parametrize("compression", ["", "gzip", "zstd"])
 @pytest.mark.parametrize("write", [oci_archive, docker_archive])
-def test_archives_of_both_forms_are_loaded(
+def test_archives_of_both_formats_are_loaded(
     store: ImageStore, tmp_path: Path, write: Callable[..., Path], compression: str
 ) -> None:
     if compression == "zstd" and shutil.which("zstd") is None:
@@ -96,7 +96,7 @@ def test_a_directory_is_loaded(store: ImageStore, tmp_path: Path) -> None:
     assert names_of(loaded) == ["web:1"] and loaded[0].image.manifest_digest == _WEB.manifest
 
 
-def test_what_docker_25_writes_keeps_the_manifests_digests(store: ImageStore) -> None:
+def test_archives_of_docker_25_keep_the_digests_of_manifests(store: ImageStore) -> None:
     files = oci_files(_WEB)
     files["manifest.json"] = json.dumps(
         [{"Config": f"blobs/{_WEB.config.replace(':', '/')}", "RepoTags": ["web:1"], "Layers": []}]
@@ -104,8 +104,8 @@ def test_what_docker_25_writes_keeps_the_manifests_digests(store: ImageStore) ->
     assert load(store, layer_of(files))[0].image.manifest_digest == _WEB.manifest
 
 
-def test_layers_that_are_links_to_others_are_followed(store: ImageStore) -> None:
-    """Docker before 25 wrote a layer that occurs twice as a link to the first one."""
+def test_layers_that_are_links_to_other_layers_are_loaded(store: ImageStore) -> None:
+    """If a layer occurs twice, Docker before 25 writes the second as a link to the first."""
     files = docker_files(_WEB)
     listed = json.loads(files["manifest.json"])
     first, second = listed[0]["Layers"]
@@ -116,7 +116,7 @@ def test_layers_that_are_links_to_others_are_followed(store: ImageStore) -> None
     assert load(store, tar_of(entries))[0].image.config.diff_ids == _WEB.diff_ids
 
 
-def test_compressed_layers_in_dockers_form_are_taken_as_they_are(store: ImageStore) -> None:
+def test_compressed_layers_in_dockers_format_are_not_changed(store: ImageStore) -> None:
     files = docker_files(_WEB)
     for name in json.loads(files["manifest.json"])[0]["Layers"]:
         files[name] = compressed(files[name], "gzip")
@@ -130,7 +130,7 @@ def test_the_same_archive_gives_the_same_digests(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_the_image_of_the_wanted_platform_is_taken(store: ImageStore) -> None:
+def test_the_image_of_the_wanted_platform_is_loaded(store: ImageStore) -> None:
     arm = built("", {"a": "arm"}, platform={"architecture": "arm64", "variant": "v8"})
     amd = built("", {"a": "amd"}, platform={"architecture": "amd64"})
     platforms = [{"os": "linux", "architecture": "arm64", "variant": "v8"}, {"os": "linux", "architecture": "amd64"}]
@@ -173,7 +173,7 @@ def test_an_image_without_a_name_can_be_given_one(store: ImageStore) -> None:
         load(store, layer_of(oci_files(_WEB, _DB)), name=parse("mine:1"))
 
 
-def test_an_annotation_that_is_only_a_tag_names_nothing(store: ImageStore) -> None:
+def test_an_annotation_with_only_a_tag_gives_no_name(store: ImageStore) -> None:
     """Skopeo writes `1.0` for oci-archive:FILE:1.0."""
     files = oci_files(_WEB)
     index = json.loads(files["index.json"])
@@ -182,7 +182,7 @@ def test_an_annotation_that_is_only_a_tag_names_nothing(store: ImageStore) -> No
     assert load(store, layer_of(files))[0].names == ()
 
 
-def test_one_bad_image_of_several_keeps_all_out(store: ImageStore) -> None:
+def test_if_one_of_several_images_is_bad_none_is_loaded(store: ImageStore) -> None:
     files = oci_files(_WEB, _DB)
     del files[f"blobs/{_DB.layers[1].replace(':', '/')}"]
     with pytest.raises(BadImage, match=f"the archive has no blob {_DB.layers[1]}"):
@@ -193,10 +193,10 @@ def test_one_bad_image_of_several_keeps_all_out(store: ImageStore) -> None:
 @pytest.mark.parametrize("how", ["archive", "directory"])
 @pytest.mark.parametrize("content", [None, b"something else"])
 @pytest.mark.parametrize("state", ["in the store", "being pulled"])
-def test_what_names_the_layers_of_a_private_image_must_have_them(
+def test_an_archive_that_names_layers_of_a_private_image_must_contain_them(
     store: ImageStore, tmp_path: Path, how: str, content: bytes | None, state: str
 ) -> None:
-    """Blobs of an image that was pulled with a pod's Secret would else be everyone's by another name."""
+    """Otherwise everyone could use the blobs of an image that was pulled with a pod's Secret, under another name."""
 
     def load_files(files: dict[str, bytes]) -> list[LoadedImage]:
         if how == "archive":
@@ -224,7 +224,7 @@ def test_what_names_the_layers_of_a_private_image_must_have_them(
         assert image is not None and image.may_use("docker.io/library/mine", [])
 
 
-def test_what_is_refused_leaves_earlier_images_alone(store: ImageStore) -> None:
+def test_a_refused_archive_does_not_change_earlier_images(store: ImageStore) -> None:
     image = make_image(store, "web:1", {"mine": "1"})
     with pytest.raises(BadImage):
         load(store, layer_of({**oci_files(_WEB), "../x": b""}))
@@ -336,13 +336,13 @@ def test_a_long_chain_of_indexes_is_not_followed(store: ImageStore) -> None:
         load(store, layer_of(files))
 
 
-def test_a_file_that_says_to_be_larger_than_the_disk_is_refused_at_once(store: ImageStore) -> None:
+def test_a_file_with_a_size_larger_than_the_disk_is_refused_at_once(store: ImageStore) -> None:
     with pytest.raises(OSError, match="No space left on device"):
         load(store, tar_of([Entry("layer.tar", b"x", pax={"size": str(1 << 60)})]))
     assert is_empty(store)
 
 
-def test_nothing_but_regular_files_of_a_directory_is_opened(store: ImageStore, tmp_path: Path) -> None:
+def test_only_regular_files_of_a_directory_are_opened(store: ImageStore, tmp_path: Path) -> None:
     layout = oci_directory(tmp_path / "layout", _WEB)
     blob = layout / "blobs/sha256" / _DIGITS
     blob.unlink()
@@ -371,7 +371,7 @@ def test_a_directory_without_a_layout_is_refused(store: ImageStore, tmp_path: Pa
 
 @settings(max_examples=60, deadline=None)
 @given(cut=st.integers(0, 20_000), change=st.binary(min_size=1, max_size=8))
-def test_an_archive_that_is_changed_anywhere_is_loaded_whole_or_refused(
+def test_a_changed_archive_is_loaded_completely_or_refused(
     tmp_path_factory: pytest.TempPathFactory, cut: int, change: bytes
 ) -> None:
     small = built("web:1", {"etc/motd": "hello"}, Cmd=["cat"])
@@ -396,7 +396,7 @@ def _skopeo(*arguments: str) -> None:
 
 @pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive", "oci"])
-def test_what_skopeo_writes_is_loaded(store: ImageStore, tmp_path: Path, form: str) -> None:
+def test_archives_of_skopeo_are_loaded(store: ImageStore, tmp_path: Path, form: str) -> None:
     source = oci_archive(tmp_path / "source.tar", _WEB)
     target = tmp_path / "target"
     _skopeo("copy", f"oci-archive:{source}", f"{form}:{target}:docker.io/library/web:1")

@@ -28,12 +28,12 @@ def entry(text: str, number: int = 0, *, attestation: bool = False) -> IndexEntr
         ("LINUX/RISCV64", Platform("linux", "riscv64")),
     ],
 )
-def test_what_people_write(text: str, platform: Platform) -> None:
+def test_spellings_of_platforms(text: str, platform: Platform) -> None:
     assert parse_platform(text) == platform
 
 
 @pytest.mark.parametrize("text", ["", "windows/amd64", "linux/amd64/v1/x", "linux/", "a b", "linux//v7", "../x"])
-def test_what_is_no_platform(text: str) -> None:
+def test_texts_that_are_not_platforms(text: str) -> None:
     with pytest.raises(ValueError):
         parse_platform(text)
 
@@ -65,7 +65,7 @@ def test_the_best_entry_is_chosen(wanted: str, there: list[str], chosen: int) ->
     assert choose(entries, parse_platform(wanted)) is entries[chosen]
 
 
-def test_nothing_to_choose() -> None:
+def test_no_suitable_entry() -> None:
     for entries in ([], [entry("linux/amd64", attestation=True)], [entry("unknown/unknown")]):
         with pytest.raises(BadImage, match=r"not made for linux/amd64/v1$"):
             choose(entries, parse_platform("linux/amd64"))

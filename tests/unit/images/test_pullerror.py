@@ -33,7 +33,7 @@ def errors(*entries: object) -> bytes:
         (b"", ""),
     ],
 )
-def test_reasons(body: bytes, words: str) -> None:
+def test_reasons_in_the_words_of_registries(body: bytes, words: str) -> None:
     assert explain_body(400, body) == words
 
 

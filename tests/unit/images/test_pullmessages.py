@@ -25,7 +25,7 @@ _credentials = st.builds(Credential, _texts, _texts, _texts, _texts, _texts)
 
 
 @given(st.sampled_from(["nginx", "ghcr.io/a/b:1", "localhost:5000/x@sha256:" + "a" * 64]), st.lists(_credentials))
-def test_a_request_is_read_as_it_was_written(image: str, credentials: list[Credential]) -> None:
+def test_a_request_is_equal_after_encoding_and_decoding(image: str, credentials: list[Credential]) -> None:
     request = PullRequest(parse(image), tuple(credentials))
     line = request.encode()
     assert line.count(b"\n") == 1 and line.endswith(b"\n")
@@ -39,7 +39,7 @@ def test_a_request_is_read_as_it_was_written(image: str, credentials: list[Crede
         st.builds(PullFailure, _texts),
     )
 )
-def test_an_answer_is_read_as_it_was_written(answer: Pulling | Pulled | PullFailure) -> None:
+def test_an_answer_is_equal_after_encoding_and_decoding(answer: Pulling | Pulled | PullFailure) -> None:
     line = encode_answer(answer)
     assert line.count(b"\n") == 1 and decode_answer(line) == answer
 
@@ -58,7 +58,7 @@ def test_an_answer_is_read_as_it_was_written(answer: Pulling | Pulled | PullFail
         {"image": "x", "credentials": ["s"]},
     ],
 )
-def test_requests_that_are_none(message: object) -> None:
+def test_invalid_requests(message: object) -> None:
     with pytest.raises(BadPullMessage):
         PullRequest.decode(json.dumps(message).encode())
 
@@ -66,7 +66,7 @@ def test_requests_that_are_none(message: object) -> None:
 @pytest.mark.parametrize(
     "line", [b"", b"\xff", b"[" * 100_000, b"{}", b'{"pulled": {}}', b'{"progress": {"done": "1"}}']
 )
-def test_answers_that_are_none(line: bytes) -> None:
+def test_invalid_answers(line: bytes) -> None:
     with pytest.raises(BadPullMessage):
         decode_answer(line)
 

@@ -1,4 +1,4 @@
-"""Manifests of public images, byte for byte as registries sent them; their digests prove it."""
+"""Recorded manifests of public images: the exact bytes from the registries, as their digests prove."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def recorded(name: str) -> bytes:
 
 
 @pytest.mark.parametrize(("name", "digest"), _DIGESTS.items())
-def test_the_files_are_what_was_published(name: str, digest: str) -> None:
+def test_the_files_have_the_published_digests(name: str, digest: str) -> None:
     assert digest_of(recorded(name)) == digest
 
 

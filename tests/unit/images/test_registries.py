@@ -20,20 +20,20 @@ def test_docker_hub(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("registry", ["localhost:5000", "127.0.0.1:5000", "[::1]:5000", "127.1.2.3"])
-def test_this_machine_may_be_without_tls(tmp_path: Path, registry: str) -> None:
+def test_registries_on_this_machine_may_use_plain_http(tmp_path: Path, registry: str) -> None:
     [server] = load(tmp_path).endpoints(registry)
     assert server.schemes == ("https", "http")
     assert not server.verify
 
 
 @pytest.mark.parametrize("registry", ["ghcr.io", "10.0.0.1:5000", "localhost.example.com"])
-def test_others_need_tls(tmp_path: Path, registry: str) -> None:
+def test_other_registries_need_tls(tmp_path: Path, registry: str) -> None:
     [server] = load(tmp_path).endpoints(registry)
     assert server.schemes == ("https",)
     assert server.verify
 
 
-def test_mirrors_come_first(tmp_path: Path) -> None:
+def test_mirrors_are_tried_first(tmp_path: Path) -> None:
     text = '[registry."docker.io"]\nmirrors = ["https://a.test/hub/", "b.test:5000", "http://c.test"]\n'
     found = load(tmp_path, text, mirrors=["docker.io=http://d.test"]).endpoints("docker.io")
     assert [(one.name, one.prefix, one.schemes, one.mirror_of) for one in found] == [
@@ -45,14 +45,14 @@ def test_mirrors_come_first(tmp_path: Path) -> None:
     ]
 
 
-def test_the_settings_of_a_host_hold_for_it_as_a_mirror(tmp_path: Path) -> None:
+def test_the_settings_of_a_host_apply_to_it_as_a_mirror(tmp_path: Path) -> None:
     text = '[registry."docker.io"]\nmirrors = ["b.test:5000"]\n[registry."b.test:5000"]\ninsecure = true\n'
     mirror, hub = load(tmp_path, text).endpoints("docker.io")
     assert (mirror.schemes, mirror.verify) == (("https", "http"), False)
     assert hub.verify
 
 
-def test_options_and_the_file(tmp_path: Path) -> None:
+def test_options_are_added_to_the_settings_file(tmp_path: Path) -> None:
     text = 'ca-file = "all.pem"\n[registry."a.test"]\nca-file = "/etc/a.pem"\n'
     found = load(tmp_path, text, insecure=["a.test", "b.test"])
     assert found.files("a.test") == TlsFiles(ca="/etc/a.pem")
@@ -65,7 +65,7 @@ def test_a_local_registry_whose_ca_is_named_has_tls(tmp_path: Path) -> None:
     assert (server.schemes, server.verify) == (("https",), True)
 
 
-def test_docker_hub_s_other_names(tmp_path: Path) -> None:
+def test_other_names_of_docker_hub(tmp_path: Path) -> None:
     found = load(tmp_path, '[registry."registry-1.docker.io"]\nmirrors = ["a.test"]\n')
     assert len(found.endpoints("docker.io")) == 2
 
@@ -100,8 +100,8 @@ def test_bad_options(tmp_path: Path) -> None:
         load(tmp_path, mirrors=["a.test"])
 
 
-def test_which_file(tmp_path: Path) -> None:
-    """Only a file that is named must exist."""
+def test_the_settings_file_that_is_read(tmp_path: Path) -> None:
+    """A file that an environment variable names must exist; the default file may be missing."""
     assert Registries.load(environment={"HOME": str(tmp_path)}).endpoints("a.test")[0].verify
     with pytest.raises(HatchwayError, match="there is no file"):
         Registries.load(environment={"HATCHWAY_REGISTRIES": str(tmp_path / "x")})

@@ -57,7 +57,7 @@ from hatchway.proxy.routing import ProxyError
         ("read", "EOF", 'failed to do request: Get "https://r.test/v2/": EOF', "unavailable", ""),
     ],
 )
-def test_words_for_no_answer(stage: str, message: str, reason: str, kind: str, advice: str) -> None:
+def test_errors_about_unreachable_registries(stage: str, message: str, reason: str, kind: str, advice: str) -> None:
     error = unreachable(ProxyError(stage, message), "GET", "https://r.test/v2/?token=secret", "r.test")
     assert error.reason == reason
     assert error.kind == kind
@@ -76,17 +76,17 @@ def key(number: int) -> tuple[str, str, str, str, Credential | None]:
     return ("r.test", "https://r.test/token", "service", f"repository:{number}:pull", None)
 
 
-def test_tokens_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_cached_tokens_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     tokens = TokenCache()
     for number in range(1000):
         tokens.put(key(number), f"token{number}", 300)
-        assert tokens.get(key(0)) == "token0", "the one that is used is kept"
+        assert tokens.get(key(0)) == "token0", "a token that is used stays in the cache"
     kept = [number for number in range(1000) if tokens.get(key(number))]
     assert len(kept) == 64
     assert kept[-1] == 999
 
 
-def test_tokens_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_tokens_expire(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(registryauth.time, "monotonic", lambda: now)
     tokens = TokenCache()
@@ -95,6 +95,6 @@ def test_tokens_end(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 149.0
     assert tokens.get(key(1)) == "short"
     now = 151.0
-    assert tokens.get(key(1)) is None, "it ends before the server says so"
+    assert tokens.get(key(1)) is None, "the cache drops a token before the server does"
     now = 4000.0
     assert tokens.get(key(2)) is None

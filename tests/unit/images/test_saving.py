@@ -32,7 +32,7 @@ def saved(store: ImageStore, *images: tuple[Image, list[Reference]]) -> bytes:
     return out.getvalue()
 
 
-def test_what_is_saved_is_loaded_as_it_was(store: ImageStore, tmp_path: Path) -> None:
+def test_a_saved_image_is_equal_after_loading(store: ImageStore, tmp_path: Path) -> None:
     base = {"base": "b" * 10_000}
     web = make_image(store, "web:1", base, {"a": "1"}, Cmd=["x"])
     db = make_image(store, "localhost:5000/db:2", base, {"b": "2"}, docker=True)
@@ -65,7 +65,7 @@ def test_an_image_without_a_name_is_saved_without_one(store: ImageStore, tmp_pat
     assert loaded[0].names == () and loaded[0].image.image_id == web.image_id
 
 
-def test_a_damaged_layer_is_not_passed_on(store: ImageStore) -> None:
+def test_a_damaged_layer_is_not_saved(store: ImageStore) -> None:
     web = make_image(store, "web:1", {"a": "1" * 1000}, compression="")
     path = store.path / "blobs/sha256" / web.layers[0].digest[7:]
     data = bytearray(path.read_bytes())
@@ -73,13 +73,13 @@ def test_a_damaged_layer_is_not_passed_on(store: ImageStore) -> None:
     path.write_bytes(data)
     with pytest.raises(BadImage, match="is damaged; pull or load the image again"):
         saved(store, (web, []))
-    # The next pull fetches it.
+    # The image and the damaged blob are removed, so that the next pull downloads them.
     assert store.find(parse("web:1")) is None and not path.exists()
 
 
 @pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
 @pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
-def test_skopeo_reads_what_is_saved(store: ImageStore, tmp_path: Path, form: str) -> None:
+def test_skopeo_reads_saved_images(store: ImageStore, tmp_path: Path, form: str) -> None:
     web = make_image(store, "web:1", {"base": "b" * 10_000}, {"a": "1"}, Cmd=["x"], Labels={"l": "v"})
     (tmp_path / "web.tar").write_bytes(saved(store, (web, [parse("web:1")])))
     command = ["skopeo", "--insecure-policy", "inspect", f"{form}:{tmp_path / 'web.tar'}"]
@@ -91,13 +91,13 @@ def test_skopeo_reads_what_is_saved(store: ImageStore, tmp_path: Path, form: str
 
 @pytest.fixture
 def short_path() -> Iterator[Path]:
-    """Podman takes no runroot of more than 50 characters."""
+    """Return a short path, because Podman refuses a runroot of more than 50 characters."""
     with tempfile.TemporaryDirectory(prefix="hw-", dir="/tmp") as path:
         yield Path(path)
 
 
 @pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed")
-def test_podman_reads_what_is_saved_and_its_archives_are_loaded(
+def test_podman_reads_saved_images_and_archives_of_podman_are_loaded(
     store: ImageStore, tmp_path: Path, short_path: Path
 ) -> None:
     web = make_image(store, "example.com/web:1", {"etc/motd": "hello"}, Cmd=["x"])

@@ -23,7 +23,7 @@ PATIENCE = 20.0
 
 
 class Pulls:
-    """Simulated pulls, which the test ends. most: the largest number of pulls at the same time."""
+    """Simulated pulls; the test decides when they end. most: the largest number of pulls at the same time so far."""
 
     def __init__(self) -> None:
         self.begun: list[PullRequest] = []
@@ -92,27 +92,27 @@ def request(image: str, *credentials: Credential) -> PullRequest:
     return PullRequest(parse(image), credentials)
 
 
-async def test_one_pull_for_all_who_ask_for_the_same_image(tmp_path: Path, pulls: Pulls) -> None:
+async def test_one_pull_for_all_clients_that_request_the_same_image(tmp_path: Path, pulls: Pulls) -> None:
     async with serving(tmp_path / "s", pulls, beat=0.01) as client:
         secret = Credential("docker.io", "u", "p")
         asked = [request("a"), request("a"), request("a", secret)]
         async with asyncio.timeout(PATIENCE), contextlib.AsyncExitStack() as stack:
             readers = [await stack.enter_async_context(asking(tmp_path / "s", one)) for one in asked]
             for reader in readers:
-                # The client that gets the progress is one of those that wait.
+                # A client that gets a report of progress still waits for the result.
                 assert isinstance(decode_answer(await reader.readline()), Pulling)
             pulls.released.set()
             for reader in readers:
                 *_, last = (await reader.read()).splitlines()
                 answer = decode_answer(last)
                 assert isinstance(answer, Pulled) and (answer.image_id, answer.size) == ("sha256:1", 77)
-        # A pull with one pod's secret does not serve a pod without it.
+        # A pull with the secret of one pod is not shared with a pod that does not have the secret.
         assert sorted(len(one.credentials) for one in pulls.begun) == [0, 1]
         await client.pull(request("a"))
         assert len(pulls.begun) == 3
 
 
-async def test_a_client_that_sends_no_request_is_told_so(
+async def test_a_client_that_sends_no_request_gets_an_error(
     tmp_path: Path, pulls: Pulls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "_REQUEST_SECONDS", 0.05)
@@ -133,7 +133,7 @@ async def test_only_a_few_pulls_run_at_a_time(tmp_path: Path, pulls: Pulls) -> N
         assert pulls.most == 2 and len(pulls.begun) == 5
 
 
-async def test_a_pull_ends_when_nobody_waits_for_it_any_more(tmp_path: Path, pulls: Pulls) -> None:
+async def test_a_pull_ends_when_no_client_waits_for_it(tmp_path: Path, pulls: Pulls) -> None:
     async with serving(tmp_path / "s", pulls, beat=0.01), asyncio.timeout(PATIENCE):
         async with asking(tmp_path / "s", request("a")) as staying:
             async with asking(tmp_path / "s", request("a")) as leaving:
@@ -145,7 +145,7 @@ async def test_a_pull_ends_when_nobody_waits_for_it_any_more(tmp_path: Path, pul
         await pulls.until(lambda: pulls.cancelled == [request("a")])
 
 
-async def test_reasons_reach_the_client(tmp_path: Path, pulls: Pulls) -> None:
+async def test_clients_get_the_reason_of_a_failure(tmp_path: Path, pulls: Pulls) -> None:
     pulls.released.set()
     async with serving(tmp_path / "s", pulls) as client:
         for failure in (BadImage("access denied"), OSError("disk full")):
@@ -170,7 +170,7 @@ async def test_progress_is_reported_while_a_pull_runs(tmp_path: Path, pulls: Pul
 
 
 @pytest.mark.parametrize("line", [b"GET / HTTP/1.1\r\n", b'{"image": "A B"}\n', b"{}\n"])
-async def test_requests_that_are_none_are_refused(tmp_path: Path, pulls: Pulls, line: bytes) -> None:
+async def test_invalid_requests_are_refused(tmp_path: Path, pulls: Pulls, line: bytes) -> None:
     async with serving(tmp_path / "s", pulls):
         reader, writer = await asyncio.open_unix_connection(sock=unixsockets.connect(tmp_path / "s"))
         writer.write(line)
@@ -180,7 +180,7 @@ async def test_requests_that_are_none_are_refused(tmp_path: Path, pulls: Pulls, 
         assert pulls.begun == []
 
 
-async def test_without_a_service_the_client_says_so(tmp_path: Path) -> None:
+async def test_without_a_service_the_client_raises_an_error(tmp_path: Path) -> None:
     with pytest.raises(BadImage, match="the service that pulls images cannot be reached: No such file"):
         await PullClient(tmp_path / "s").pull(request("a"))
     with unixsockets.listen(tmp_path / "s"), pytest.raises(BadImage, match=r"has not answered for 0\.05 s"):
@@ -200,17 +200,17 @@ async def test_an_idle_service_ends_after_its_last_client(tmp_path: Path, pulls:
             pulls.released.set()
             await asyncio.gather(reader.read(), task)
         writer.close()
-        # A client that connects now waits for the next process.
+        # A client that connects after the end waits for the next process.
         waiting = asyncio.create_task(PullClient(tmp_path / "s").pull(request("b")))
         again = asyncio.create_task(PullService(board, idle=0.05).run(sock.dup()))
         async with asyncio.timeout(PATIENCE):
             await asyncio.gather(waiting, again)
 
 
-def test_sockets_with_long_paths_belong_to_the_user_alone(tmp_path: Path) -> None:
+def test_sockets_with_long_paths_are_private(tmp_path: Path) -> None:
     directory = tmp_path / ("d" * 120)
     directory.mkdir()
-    for _ in range(2):  # a socket that a killed process has left is replaced
+    for _ in range(2):  # the second time, the socket of a process that was killed is replaced
         with unixsockets.listen(directory / "images.sock") as sock:
             assert stat.S_IMODE((directory / "images.sock").stat().st_mode) == 0o600
             with unixsockets.connect(directory / "images.sock"):

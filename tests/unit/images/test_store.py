@@ -55,7 +55,7 @@ def test_an_image_is_found_by_all_its_names(store: ImageStore) -> None:
     assert image.size == sum(path.stat().st_size for path in (store.path / "blobs/sha256").iterdir())
 
 
-def test_a_beginning_that_two_ids_share_finds_none(store: ImageStore) -> None:
+def test_an_ambiguous_beginning_of_an_id_finds_no_image(store: ImageStore) -> None:
     by_start: dict[str, str] = {}
     for number in range(3000):
         image = built(f"n:{number}", {"a": "1"}, compression="", Labels={"n": str(number)})
@@ -70,7 +70,7 @@ def test_a_beginning_that_two_ids_share_finds_none(store: ImageStore) -> None:
     pytest.fail("no two configurations begin alike")
 
 
-def test_a_tag_moves_to_the_image_that_is_given_it_last(store: ImageStore) -> None:
+def test_a_tag_moves_to_the_image_that_gets_it_last(store: ImageStore) -> None:
     first = make_image(store, "web:1", {"a": "1"})
     second = make_image(store, "web:1", {"a": "2"})
     found = store.find(parse("web:1"))
@@ -120,7 +120,7 @@ def test_an_image_is_added_only_when_all_its_blobs_are_there(store: ImageStore, 
     assert store.images() == []
 
 
-def test_a_manifest_that_says_another_size_or_another_count_of_layers_is_refused(store: ImageStore) -> None:
+def test_a_manifest_with_a_wrong_size_or_number_of_layers_is_refused(store: ImageStore) -> None:
     image = built("web:1", {"a": "1"}, {"b": "2"})
     for blob in image.blobs.values():
         store.put_blob(blob)
@@ -134,7 +134,7 @@ def test_a_manifest_that_says_another_size_or_another_count_of_layers_is_refused
         store.add(None, store.put_blob(json.dumps(manifest).encode()))
 
 
-def test_removing_an_image_deletes_what_no_other_needs(store: ImageStore) -> None:
+def test_removing_an_image_deletes_blobs_that_no_other_image_needs(store: ImageStore) -> None:
     base = {"base": "x" * 1000}
     first = make_image(store, "one:1", base, {"a": "1"})
     second = make_image(store, "two:1", base, {"b": "2"})
@@ -144,7 +144,7 @@ def test_removing_an_image_deletes_what_no_other_needs(store: ImageStore) -> Non
     assert store.images() == [second]
 
 
-def test_untagging_leaves_the_image_and_its_other_names(store: ImageStore) -> None:
+def test_removing_a_tag_keeps_the_image_and_its_other_names(store: ImageStore) -> None:
     image = make_image(store, "web:1", {"a": "1"})
     store.tag(image, parse("web:2"))
     left = store.untag(parse("web:1"))
@@ -155,7 +155,7 @@ def test_untagging_leaves_the_image_and_its_other_names(store: ImageStore) -> No
     assert store.find(image.image_id) == last
 
 
-def test_prune_removes_what_has_no_tag_and_with_every_the_rest(store: ImageStore) -> None:
+def test_prune_removes_untagged_images_and_with_every_all_images(store: ImageStore) -> None:
     old = make_image(store, "web:1", {"a": "1"})
     new = make_image(store, "web:1", {"a": "2"})
     garbage = store.prune()
@@ -165,7 +165,7 @@ def test_prune_removes_what_has_no_tag_and_with_every_the_rest(store: ImageStore
     assert files_of(store) == set()
 
 
-def test_an_image_in_use_is_not_pruned_and_its_files_outlive_its_name(store: ImageStore) -> None:
+def test_an_image_in_use_is_not_pruned_and_keeps_its_files_without_a_name(store: ImageStore) -> None:
     image = make_image(store, "web:1", {"a": "1"})
     other = ImageStore(store.path)
     with store.use(image, "pod default/a"), store.use(image, "pod default/b"):
@@ -180,7 +180,7 @@ def test_an_image_in_use_is_not_pruned_and_its_files_outlive_its_name(store: Ima
     assert files_of(store) == set()
 
 
-def test_a_use_that_cannot_be_noted_changes_nothing(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_to_record_a_use_changes_nothing(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk makes the new record fail; the earlier records can still be read."""
     image = make_image(store, "web:1", {"a": "1"})
 
@@ -223,7 +223,7 @@ def test_blobs_that_are_being_written_for_an_image_are_kept(store: ImageStore) -
     kept, other = digest_of(b"kept"), ImageStore(store.path)
     store.put_blob(b"kept")
     with store.keep():
-        # The blob is stored already, so the request for it is enough.
+        # The blob is stored already. Within `keep`, a call of `has_blob` is enough to protect it.
         assert store.has_blob(kept)
         written = store.put_blob(b"written")
         assert other.collect_garbage().blobs == 0
@@ -231,7 +231,7 @@ def test_blobs_that_are_being_written_for_an_image_are_kept(store: ImageStore) -
     assert other.collect_garbage().blobs == 2
 
 
-def test_a_use_of_an_image_that_has_gone_is_refused(store: ImageStore) -> None:
+def test_a_use_of_a_removed_image_is_refused(store: ImageStore) -> None:
     image = make_image(store, "web:1", {"a": "1"})
     store.remove(image)
     with pytest.raises(BadImage, match="no longer in the store"):
@@ -251,7 +251,7 @@ def test_an_image_whose_files_are_damaged_is_not_listed(store: ImageStore) -> No
         fresh.read_blob(image.image_id, 1 << 20)
 
 
-def test_an_index_file_that_cannot_be_read_is_said_and_nothing_is_deleted(store: ImageStore) -> None:
+def test_an_unreadable_index_file_is_an_error_and_nothing_is_deleted(store: ImageStore) -> None:
     make_image(store, "web:1", {"a": "1"})
     before = files_of(store)
     (store.path / "names.json").write_text('{"version": 1, "images": [{}]}')
@@ -262,7 +262,7 @@ def test_an_index_file_that_cannot_be_read_is_said_and_nothing_is_deleted(store:
     assert files_of(store) == before
 
 
-def test_a_use_that_cannot_be_read_deletes_nothing(store: ImageStore) -> None:
+def test_nothing_is_deleted_if_a_record_of_a_use_cannot_be_read(store: ImageStore) -> None:
     image = make_image(store, "web:1", {"a": "1"})
     with store.use(image, "pod default/a"):
         use = next((store.path / "uses").iterdir())
@@ -280,14 +280,14 @@ def test_a_stored_blob_is_read_only_up_to_a_limit(store: ImageStore) -> None:
 
 
 @pytest.mark.parametrize("digest", ["sha256:../../../etc/passwd", "sha256:" + "A" * 64, "md5:" + "0" * 32, "", "x" * 9])
-def test_what_is_no_digest_names_no_file(store: ImageStore, digest: str) -> None:
+def test_texts_that_are_not_digests_name_no_file(store: ImageStore, digest: str) -> None:
     acts: list[Callable[[str], object]] = [store.has_blob, store.open_blob, lambda one: store.begin_blob(one, 1)]
     for act in acts:
         with pytest.raises(BadImage, match="is not a digest"):
             act(digest)
 
 
-def test_everything_belongs_to_the_user_alone(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_of_the_store_are_private(store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
     before = os.umask(0)
     try:
         with store.use(make_image(store, "web:1", {"a": "1"}), "pod default/a"):
@@ -301,7 +301,7 @@ def test_everything_belongs_to_the_user_alone(store: ImageStore, monkeypatch: py
     assert store_path("/tmp/chosen") == Path("/tmp/chosen/.images")
 
 
-def test_a_directory_that_cannot_be_used_is_said_in_a_sentence(tmp_path: Path) -> None:
+def test_an_unusable_directory_is_an_error_with_a_reason(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     store = ImageStore(tmp_path / "file" / "images")
     with pytest.raises(StoreError, match=r"cannot read the list of images .*: Not a directory"):

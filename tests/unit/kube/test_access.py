@@ -28,7 +28,7 @@ class Server:
         return {"status": self.answer}
 
 
-async def test_an_answer_is_asked_for_once() -> None:
+async def test_the_same_review_is_requested_once() -> None:
     server = Server({"allowed": True, "reason": "RBAC"})
 
     async def ask() -> access.Answer:
@@ -66,7 +66,7 @@ async def test_a_review_from_before_a_refusal_is_neither_cached_nor_shared() -> 
 
     before = asyncio.ensure_future(ask())
     await begun.wait()
-    # Meanwhile the right is withdrawn, and another request is refused.
+    # During the review, the right is withdrawn, and another request is refused.
     server.answer = {"allowed": False}
     access.forget(server)  # type: ignore[arg-type]
     after = asyncio.ensure_future(ask())
@@ -78,7 +78,7 @@ async def test_a_review_from_before_a_refusal_is_neither_cached_nor_shared() -> 
     assert len(server.asked) == 2
 
 
-async def test_a_server_that_does_not_say_means_no_and_one_that_is_away_is_an_error() -> None:
+async def test_a_refused_review_means_no_and_an_unreachable_server_is_an_error() -> None:
     refusing = Server(ApiError(403, "Forbidden", "not even that"))
     assert await access.may(refusing, verb="get", resource="pods") == (False, "not even that")  # type: ignore[arg-type]
     away = Server(ApiError(503, "", "away"))

@@ -67,7 +67,7 @@ def crashing(reason: str) -> dict[str, Any]:
     return {"phase": "Running", "containerStatuses": [container]}
 
 
-def test_endpoints_are_counted_with_the_pods_that_have_none_yet() -> None:
+def test_selected_pods_without_an_endpoint_are_counted() -> None:
     pending = {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes"}]}
     found = ready_endpoints(
         SERVICE,
@@ -90,16 +90,17 @@ def test_endpoints_are_counted_with_the_pods_that_have_none_yet() -> None:
     )
 
 
-def test_without_pods_the_slices_alone_tell() -> None:
+def test_without_pods_only_the_slices_count() -> None:
     found = ready_endpoints(SERVICE, [slice_("s", ("a", False))], [])
     assert found == Endpoints(0, 1, (NotReady("a", "not ready"),))
 
 
-def test_each_endpoint_once_and_those_that_wait_first() -> None:
+def test_each_endpoint_is_listed_once_and_those_that_wait_first() -> None:
     slices = [slice_("s1", ("b", False), ("a", False)), slice_("s2", ("a", True))]
-    # Addresses of another family, and a service whose endpoints are no pods.
+    # The second slice repeats the pod `a`, like a slice of another address family. This endpoint is not a pod.
     slices[0]["endpoints"].append({"addresses": ["192.0.2.7"], "conditions": {}})
-    # The pod is still among the endpoints, but no longer selected. Its own status counts more than the EndpointSlice's.
+    # The pod `b` is still among the endpoints, but not selected any more. Its status has precedence over the
+    # EndpointSlice.
     left = pod("b", phase="Running", containerStatuses=[waiting("ImagePullBackOff")])
     left["metadata"]["labels"] = {}
     assert endpoints_of(SERVICE, slices, [left, pod("new", **READY)]) == [
@@ -110,10 +111,10 @@ def test_each_endpoint_once_and_those_that_wait_first() -> None:
     ]
 
 
-def test_why_there_is_none() -> None:
+def test_reasons_why_there_are_no_endpoints() -> None:
     assert ready_endpoints(SERVICE, [], []).why == "no pod matches its selector app=web"
     bare = {"metadata": SERVICE["metadata"], "spec": {}}
-    # A service without a selector selects no pods, not all of them.
+    # A service without a selector does not select all pods, but none.
     assert "no selector" in ready_endpoints(bare, [], [pod("a", **READY)]).why
     external = {"metadata": SERVICE["metadata"], "spec": {"type": "ExternalName", "externalName": "db.example"}}
     assert "db.example" in ready_endpoints(external, [], []).why
@@ -149,7 +150,7 @@ def waiting(reason: str, message: str = "") -> dict[str, Any]:
         ({}, "Pending"),
     ],
 )  # fmt: skip
-def test_why_a_pod_is_not_ready(status: dict[str, Any], why: str) -> None:
+def test_reasons_why_a_pod_is_not_ready(status: dict[str, Any], why: str) -> None:
     assert why_not_ready(pod("p", **status)) == why
 
 
@@ -174,11 +175,11 @@ def test_restarts() -> None:
         ([], "it reports no status"),
     ],
 )
-def test_why_a_node_is_not_ready(conditions: list[dict[str, str]], why: str) -> None:
+def test_reasons_why_a_node_is_not_ready(conditions: list[dict[str, str]], why: str) -> None:
     assert why_node_not_ready({"metadata": {"name": "n1"}, "status": {"conditions": conditions}}) == why
 
 
-def test_a_sidecar_that_has_started_is_not_in_the_way() -> None:
+def test_a_started_sidecar_is_not_the_reason() -> None:
     status = {
         "phase": "Running",
         "initContainerStatuses": [{"name": "proxy", "started": True, "state": {"running": {}}}],
@@ -193,7 +194,7 @@ def test_a_deleted_pod_is_terminating() -> None:
     assert why_not_ready(going) == "Terminating"
 
 
-def test_endpoints_of_old_clusters() -> None:
+def test_endpoints_without_the_conditions_of_newer_clusters() -> None:
     old = {
         "metadata": {"name": "web", "namespace": "x"},
         "subsets": [
@@ -209,10 +210,10 @@ def test_endpoints_of_old_clusters() -> None:
     assert made["ports"] == [{"port": 80}]
 
 
-def test_who_may_not_see_slices_is_told_by_the_pods() -> None:
+def test_without_the_right_to_list_slices_the_pods_count() -> None:
     pods = [pod("a", **READY), pod("b", **crashing("CrashLoopBackOff"))]
     found = ready_endpoints(SERVICE, None, pods)
     assert (found.ready, found.total) == (1, 2)
     assert [one.name for one in found.waiting] == ["b"]
-    # A user who may see no pods gets another text.
+    # A user who may not list pods gets another text.
     assert ready_endpoints(SERVICE, [], pods).ready == 0

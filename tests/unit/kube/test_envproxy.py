@@ -34,12 +34,12 @@ PROXY = "http://proxy:3128"
         ("https://[fd00::1]:6443", "[fd00::1]:6443", False),
     ],
 )
-def test_no_proxy(url: str, no_proxy: str, proxied: bool) -> None:
+def test_hosts_that_no_proxy_matches(url: str, no_proxy: str, proxied: bool) -> None:
     found = from_environment(urlsplit(url), {"HTTPS_PROXY": PROXY, "NO_PROXY": no_proxy})
     assert found == (PROXY if proxied else "")
 
 
-def test_which_variable() -> None:
+def test_the_variable_that_is_used() -> None:
     url = urlsplit("https://x")
     assert from_environment(url, {}) == ""
     assert from_environment(url, {"HTTP_PROXY": PROXY}) == ""

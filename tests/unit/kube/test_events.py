@@ -23,7 +23,7 @@ POD = {
 
 
 class Server:
-    """Holds events; `fail` is raised by the next calls."""
+    """Stores events. fail: exceptions that the next calls raise."""
 
     def __init__(self) -> None:
         self.events: dict[str, Object] = {}
@@ -53,8 +53,8 @@ async def report(recorder: EventRecorder, *messages: str, obj: Object = POD) -> 
 
 
 @pytest.mark.parametrize("name", ["x" * 237, "x" * 253, "system:node", "-x"])
-async def test_an_object_whose_name_no_event_can_have(name: str) -> None:
-    """The names are those of client-go's `GenerateEventName`, and the rule is `IsDNS1123Subdomain`."""
+async def test_an_object_whose_name_cannot_be_in_the_name_of_an_event(name: str) -> None:
+    """As in client-go's `GenerateEventName`, the event's name is a UUID. The rule for names is `IsDNS1123Subdomain`."""
     server = Server()
     obj = {**POD, "metadata": {**POD["metadata"], "name": name}}  # type: ignore[dict-item]
     await report(EventRecorder(server, "kubelet"), "a", "a", obj=obj)  # type: ignore[arg-type]
@@ -103,16 +103,16 @@ async def test_an_event_that_was_deleted_is_written_anew() -> None:
     assert [event["count"] for event in server.events.values()] == [2]
 
 
-async def test_many_similar_events_are_combined_and_a_flood_is_cut_off() -> None:
+async def test_many_similar_events_are_combined_and_a_flood_is_limited() -> None:
     server = Server()
     await report(EventRecorder(server, "kubelet"), *(f"message {n}" for n in range(100)))  # type: ignore[arg-type]
     combined = [event for event in server.events.values() if event["message"].startswith("(combined")]
-    # As client-go's EventAggregator: the tenth message is the first one that is combined.
+    # As in client-go's EventAggregator, the tenth message is the first that is combined.
     assert len(server.events) == 10
     assert [event["count"] for event in combined] == [16]
 
 
-async def test_events_that_the_rate_limit_keeps_back_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_events_held_back_by_the_rate_limit_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     monkeypatch.setattr(events.time, "monotonic", lambda: now)
     server = Server()
@@ -123,7 +123,7 @@ async def test_events_that_the_rate_limit_keeps_back_are_counted(monkeypatch: py
     await wait_for(lambda: not recorder._queue)
     (event,) = server.events.values()
     assert event["count"] == 25
-    # Others wait in the same way, and are written with their full count when there is room.
+    # Other events are held back, too. When the rate limit allows it, they are written with their full count.
     recorder.event(POD, "Normal", "Created", "late")
     recorder.event(POD, "Normal", "Created", "late")
     await wait_for(lambda: not recorder._queue)
@@ -147,7 +147,7 @@ async def test_a_refusal_drops_one_event_only() -> None:
     assert [event["message"] for event in server.events.values()] == ["kept"]
 
 
-async def test_an_absent_server_is_asked_again() -> None:
+async def test_an_event_is_written_again_when_the_server_was_unreachable() -> None:
     server = Server()
     server.fail = [service_unavailable("starting"), ConnectionRefusedError()]
     recorder = EventRecorder(server, "kubelet")  # type: ignore[arg-type]

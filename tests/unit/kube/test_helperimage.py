@@ -32,5 +32,5 @@ class Client:
         (0, b"", "usual"),
     ],
 )
-async def test_only_an_embedded_cluster_has_this_machines_programs(status: int, body: bytes, image: str) -> None:
+async def test_only_an_embedded_cluster_can_run_this_machines_programs(status: int, body: bytes, image: str) -> None:
     assert await helper_image(Client(status, body), "usual") == image

@@ -1,4 +1,4 @@
-"""Informers and their parts: lists that are compared with the known objects, lines of a stream."""
+"""Informers and their parts: the comparison of a list with the cached objects, and the lines of a stream."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def made(name: str, version: int = 1, uid: str = "") -> Object:
 
 
 class Lives:
-    """A client whose watches are given as lists of events, one for each run of an informer; each ends with a refusal."""
+    """A client with a prepared watch (a list of events) for each run of an informer. Each watch ends with an error."""
 
     def __init__(self, *lives: list[WatchEvent]) -> None:
         self._lives = iter(lives)
@@ -41,7 +41,7 @@ def follow(*lives: list[WatchEvent]) -> Informer:
 SYNCED = WatchEvent("SYNCED", {})
 
 
-async def test_an_informer_that_runs_again_tells_what_has_changed_meanwhile() -> None:
+async def test_an_informer_that_runs_again_reports_the_changes_in_between() -> None:
     informer = follow(
         [*(WatchEvent("ADDED", made(name)) for name in ("kept", "gone", "changed", "reborn")), SYNCED],
         [
@@ -89,7 +89,7 @@ _lists = st.lists(_objects, unique_by=key_of)
 
 
 @given(_lists, _lists)
-def test_differences_lead_from_one_list_to_the_other(before: list[Object], after: list[Object]) -> None:
+def test_the_reported_events_lead_from_one_list_to_the_other(before: list[Object], after: list[Object]) -> None:
     known = {key_of(obj): obj for obj in before}
     replayed = dict(known)
     for event in replace_known(known, after):
@@ -106,7 +106,7 @@ def test_differences_lead_from_one_list_to_the_other(before: list[Object], after
 
 
 @given(st.lists(st.binary(max_size=8).map(lambda data: data.replace(b"x", b"\n")) | st.sampled_from([b"\n", b"\r\n"])))
-def test_lines_are_those_of_the_whole_stream(pieces: list[bytes]) -> None:
+def test_lines_do_not_depend_on_the_pieces_of_the_stream(pieces: list[bytes]) -> None:
     splitter = LineSplitter()
     lines = [line for piece in pieces for line in splitter.feed(piece)]
     assert lines == [line for line in b"".join(pieces).split(b"\n")[:-1] if line]

@@ -1,4 +1,4 @@
-"""Hosts of Ingresses and their controllers, as real clusters have them."""
+"""Hosts of Ingresses and their controllers, with objects like those of real clusters."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ LABELS = {"app.kubernetes.io/name": "ingress-nginx", "app.kubernetes.io/componen
 
 
 TRAEFIK = service("traefik", "traefik", ("web", 80), ("websecure", 443), labels={"app.kubernetes.io/name": "traefik"})
-# Its ports are named as Traefik's chart names them.
+# Its ports have the names that Traefik's chart gives them.
 TRAEFIK["spec"]["ports"][0]["name"], TRAEFIK["spec"]["ports"][1]["name"] = "web", "websecure"
 
 
@@ -83,12 +83,12 @@ def test_the_hosts_of_a_traefik_rule(rule: object, hosts: list[str], path: str) 
 
 
 @given(st.text('Host(`a") &|!,', max_size=60))
-def test_any_traefik_rule_is_read(rule: str) -> None:
+def test_any_text_of_a_traefik_rule_is_parsed(rule: str) -> None:
     hosts, _ = parse_rule(rule)
     assert all(host in rule for host in hosts)
 
 
-def test_long_rules_of_one_object_are_cut_and_quickly_read() -> None:
+def test_long_rules_are_truncated_and_parsed_in_linear_time() -> None:
     groups = "(" * 2000 + "A()" * 600
     route = {"spec": {"routes": [{"match": groups}] * 100}}
     began = time.thread_time()
@@ -134,12 +134,12 @@ def test_a_controller_is_known_by_its_address() -> None:
     )
     assert found.url() == "http://shop.example.ingress.localhost:8001/"
     assert found.url(80, "dev.example") == "http://shop.example.ingress.dev.example/"
-    # No known controller serves this one: it may be a cloud's load balancer, or a missing controller.
+    # No known controller serves this Ingress: its controller may be a cloud's load balancer, or may be missing.
     assert find_ingress_hosts([ingress("shop", "a.example", address="203.0.113.8")], services, []) == []
     assert find_ingress_hosts([ingress("shop", "a.example")], services, []) == []
 
 
-def test_hosts_with_tls_are_opened_by_https() -> None:
+def test_hosts_with_tls_use_https() -> None:
     services = [service("traefik", "kube-system", ("web", 8000), ("websecure", 8443), address="10.0.0.1")]
     one = ingress("shop", "a.example", "b.example", "c.b.example", address="10.0.0.1", tls=("a.example", "*.b.example"))
     targets = {
@@ -148,8 +148,8 @@ def test_hosts_with_tls_are_opened_by_https() -> None:
     assert targets == {"a.example": ("https", "8443"), "b.example": ("http", "8000"), "c.b.example": ("https", "8443")}
 
 
-def test_well_known_controllers_are_known_by_their_labels() -> None:
-    # As in kind and minikube: the status has a node's address, or none.
+def test_well_known_controllers_are_found_by_their_labels() -> None:
+    # As in kind and minikube, the status has the address of a node, or no address.
     services = [
         service("ingress-nginx-controller-admission", "ingress-nginx", ("https-webhook", 443), labels=LABELS),
         service("ingress-nginx-controller", "ingress-nginx", *WEB, labels=LABELS, type="NodePort"),
@@ -162,7 +162,7 @@ def test_well_known_controllers_are_known_by_their_labels() -> None:
     ):
         (found,) = find_ingress_hosts([one], services, classes)
         assert found.target == wanted
-    # A class with this name, but of another controller.
+    # The class has the usual name, but belongs to another controller.
     assert (
         find_ingress_hosts([ingress("s", "a.example", klass="nginx")], services, [klass("nginx", "example.org/x")])
         == []
@@ -185,7 +185,7 @@ def test_wildcards_have_no_link_and_old_ingresses_come_first() -> None:
 @pytest.mark.parametrize(
     "host", ["", "a..example", "a.example:80", "a/b", "-a.example", "*", "a.*.example", "ä.example", "x" * 300]
 )
-def test_what_is_no_host_is_left_out(host: str) -> None:
+def test_texts_that_are_not_hosts_are_omitted(host: str) -> None:
     services = [service("ingress", "system", *WEB, address="10.0.0.1")]
     assert find_ingress_hosts([ingress("shop", host, address="10.0.0.1")], services, []) == []
 
@@ -233,13 +233,13 @@ _VALUES = st.recursive(
 
 
 @given(st.lists(st.dictionaries(st.sampled_from(["metadata", "spec", "status"]), _VALUES), max_size=4))
-def test_objects_of_any_shape_do_no_harm(objects: list[Object]) -> None:
+def test_objects_of_any_shape_cause_no_exception(objects: list[Object]) -> None:
     for one in find_ingress_hosts(objects, objects, objects):
         assert one.target.name
 
 
 class Client:
-    """refused: (resource, namespace) that may not be listed."""
+    """A client that lists objects. refused: pairs (resource, namespace) that may not be listed."""
 
     def __init__(self, objects: dict[str, list[Object]], *refused: tuple[str, str | None]) -> None:
         self.objects, self.refused = objects, refused
@@ -253,7 +253,7 @@ class Client:
         yield [obj for obj in self.objects[plural] if namespace in (None, obj["metadata"].get("namespace"))]
 
 
-def test_what_may_be_listed_is_enough() -> None:
+def test_namespaces_that_may_be_listed_are_used() -> None:
     objects = {
         "ingresses": [ingress("shop", "a.example", address="10.0.0.1")],
         "services": [service("ingress", "web", *WEB, address="10.0.0.1")],

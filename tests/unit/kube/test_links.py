@@ -1,4 +1,4 @@
-"""How the ports of targets are named."""
+"""The names of ports in the links to targets."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def service(*ports: dict[str, Any]) -> dict[str, Any]:
     return {"metadata": {"name": "web", "namespace": "x"}, "spec": {"ports": list(ports)}}
 
 
-def test_the_default_port_is_left_out_and_schemes_are_said_by_number() -> None:
+def test_the_default_port_is_omitted_and_other_ports_are_named() -> None:
     grpc, https, http, odd = links(
         "services",
         service(
@@ -24,7 +24,7 @@ def test_the_default_port_is_left_out_and_schemes_are_said_by_number() -> None:
             {"name": "odd", "port": 7777},
         ),
     )
-    # The first HTTP port is the default; the order remains as declared.
+    # The default is the first port that is certainly HTTP(S). The links are in the order of declaration.
     assert https.target == Target("services", "web", "x")
     assert http.target == Target("services", "web", "x", port="80")
     assert odd.target == Target("services", "web", "x", port="odd")
@@ -35,13 +35,13 @@ def test_the_default_port_is_left_out_and_schemes_are_said_by_number() -> None:
 
 
 @pytest.mark.parametrize("name", ["a:b", "a/b"])
-def test_a_name_that_no_target_can_have(name: str) -> None:
+def test_a_port_name_that_cannot_be_in_a_target(name: str) -> None:
     (_, link) = links("services", service({"name": "http", "port": 80}, {"name": name, "port": 81}))
     assert link.target.port == "81"
     assert link.path == "/api/v1/namespaces/x/services/web:81/proxy/"
 
 
-def test_pods_are_named_by_number_and_nodes_by_nothing() -> None:
+def test_ports_of_pods_are_numbers_and_nodes_have_no_port() -> None:
     containers = [{"ports": [{"name": "web", "containerPort": 8080}, {"name": "admin", "containerPort": 8081}]}]
     pod = {"metadata": {"name": "p", "namespace": "x"}, "spec": {"containers": containers}}
     assert [link.target.port for link in links("pods", pod)] == ["", "8081"]

@@ -1,4 +1,4 @@
-"""Ports: their protocols, the default one, and their names."""
+"""Ports: their protocols, the default port, and their names."""
 
 from __future__ import annotations
 
@@ -65,6 +65,6 @@ def test_ports_of_a_service_and_of_a_pod() -> None:
         ([], None),
     ],
 )
-def test_the_port_that_is_meant(found: list[Port], meant: int | None) -> None:
+def test_the_default_port(found: list[Port], meant: int | None) -> None:
     port = default_port(found)
     assert (port.number if port else None) == meant

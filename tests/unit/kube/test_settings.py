@@ -39,7 +39,7 @@ def problem(cluster: dict[str, Any] | None = None, user: dict[str, Any] | None =
     return caught.value.message
 
 
-def test_the_least() -> None:
+def test_a_minimal_context() -> None:
     least = found()
     assert (least.server, least.namespace, least.user) == ("https://k8s.example:6443", "default", "")
     assert (least.ca, least.token, least.basic, least.plugin, least.impersonate) == (None, "", None, None, ())
@@ -61,11 +61,11 @@ def test_servers(server: str, cluster: dict[str, Any], expected: str) -> None:
 
 
 @pytest.mark.parametrize("server", ["", "https://", "ftp://x", "https://x:port", "https://me:secret@x"])
-def test_servers_that_are_none(server: str) -> None:
+def test_invalid_servers(server: str) -> None:
     assert "server" in problem({"server": server})
 
 
-def test_data_wins_over_files_and_may_be_folded() -> None:
+def test_data_has_precedence_over_files_and_may_have_line_breaks() -> None:
     one = found({"certificate-authority-data": CA[:8] + "\n" + CA[8:], "certificate-authority": "/ca"})
     assert one.ca == b"-----BEGIN CERTIFICATE-----"
     other = found(user={"client-certificate": "/c", "client-key": "/k", "tokenFile": "/t"})
@@ -162,7 +162,7 @@ def test_an_oidc_provider() -> None:
     assert "both an auth-provider and an exec plugin" in problem(user=both)
 
 
-def test_what_a_context_names_must_be_there() -> None:
+def test_the_cluster_and_the_user_of_a_context_must_exist() -> None:
     broken = document({}, {})
     broken["contexts"][0]["context"]["cluster"] = "gone"
     with pytest.raises(HatchwayError, match='its cluster "gone" is not in the kubeconfig'):
@@ -173,7 +173,7 @@ def test_what_a_context_names_must_be_there() -> None:
         )
 
 
-def test_load_names_the_contexts_there_are(tmp_path: Path) -> None:
+def test_the_error_about_a_missing_context_lists_the_contexts(tmp_path: Path) -> None:
     path = tmp_path / "config"
     path.write_text(yaml.safe_dump(document({}, {"token": "t"}, namespace="team")))
     assert contexts.load(str(path)).namespace == "team"
@@ -182,7 +182,7 @@ def test_load_names_the_contexts_there_are(tmp_path: Path) -> None:
     assert caught.value.hint == "--context takes work"
 
 
-def test_a_plugins_path_belongs_to_the_files_directory(tmp_path: Path) -> None:
+def test_a_plugins_path_is_relative_to_the_kubeconfig(tmp_path: Path) -> None:
     path = tmp_path / "config"
     for command, expected in (("./bin/login", str(tmp_path / "bin/login")), ("login", "login")):
         plugin = {"apiVersion": V1, "command": command}

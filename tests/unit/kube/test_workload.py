@@ -50,12 +50,12 @@ def test_arguments(text: str, found: Workload) -> None:
 @pytest.mark.parametrize(
     "text", ["node/n1", "configmap/x", "svc/web:80", "web:80", "pod/", "", "a/b/c", "web.shop.other"]
 )
-def test_what_has_no_pods(text: str) -> None:
+def test_types_without_pods(text: str) -> None:
     with pytest.raises(TargetError):
         parse_workload(text, None, "here")
 
 
-async def test_a_name_alone_is_a_pods_first() -> None:
+async def test_a_name_without_a_type_is_a_pod_or_else_a_service() -> None:
     client = FakeClient()
     client.objects["pods", "here", "web"] = pod("web")
     client.objects["services", "here", "web"] = {"metadata": {"name": "web"}, "spec": {"selector": {"app": "web"}}}
@@ -65,7 +65,7 @@ async def test_a_name_alone_is_a_pods_first() -> None:
     assert (found.workload.resource, found.label_selector) == ("services", "app=web")
 
 
-async def test_what_is_missing_is_told_with_what_is_like_it() -> None:
+async def test_the_error_about_a_missing_object_suggests_similar_names() -> None:
     client = FakeClient()
     client.objects["namespaces", "", "here"] = {"metadata": {"name": "here"}}
     client.objects["pods", "here", "web-0"] = pod("web-0")
@@ -74,7 +74,7 @@ async def test_what_is_missing_is_told_with_what_is_like_it() -> None:
     assert "pod/web-0" in caught.value.hint
 
 
-async def test_a_missing_namespace_is_told_with_one_that_is_like_it() -> None:
+async def test_the_error_about_a_missing_namespace_suggests_a_similar_name() -> None:
     client = FakeClient()
     client.objects["namespaces", "", "here"] = {"metadata": {"name": "here"}}
     with pytest.raises(HatchwayError) as caught:

@@ -1,4 +1,4 @@
-"""The user of USER or runAsUser, by an image's /etc/passwd and /etc/group (cases of moby/sys/user, user_test.go)."""
+"""Look-up of USER or runAsUser in an image's /etc/passwd and /etc/group (cases of moby/sys/user, user_test.go)."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("", Account(0, 0, (0, 1234), "/root")),
         ("root", Account(0, 0, (0, 1234), "/root")),
         ("adm", Account(42, 84, (84, 1234), "/var/adm")),
-        # The first entry with a number counts.
+        # If several entries have a number, the first counts.
         ("42", Account(42, 84, (84, 1234), "/var/adm")),
         ("adm:456", Account(42, 456, (456, 1234), "/var/adm")),
         ("adm:grp", Account(42, 1234, (1234,), "/var/adm")),
         ("7000:grp", Account(7000, 1234, (1234,), "")),
         ("7000:8000", Account(7000, 8000, (8000,), "")),
-        # A number is never a name.
+        # A number is never looked up as a name.
         ("123", Account(123, 0, (0,), "")),
         (":grp", Account(0, 1234, (1234, 0), "/root")),
     ],
 )
-def test_accounts_are_found_as_container_engines_do(files: Path, spec: str, expected: Account) -> None:
+def test_accounts_are_looked_up_as_in_container_engines(files: Path, spec: str, expected: Account) -> None:
     assert look_up_account(spec, (), merge=True) == expected
 
 
@@ -79,12 +79,12 @@ def test_further_groups(files: Path) -> None:
         ("99999999999999999999", "unable to find user 99999999999999999999: no matching entries in passwd file"),
     ],
 )
-def test_what_is_not_found_is_said_as_container_engines_do(files: Path, spec: str, message: str) -> None:
+def test_errors_have_the_texts_of_container_engines(files: Path, spec: str, message: str) -> None:
     with pytest.raises(AccountError, match="^" + message.replace("(", r"\(") + "$"):
         look_up_account(spec, (), merge=True)
 
 
-def test_without_files_there_is_root_and_any_number(files: Path) -> None:
+def test_without_files_root_and_any_number_are_valid(files: Path) -> None:
     (files / "passwd").unlink()
     (files / "group").unlink()
     assert look_up_account("", (), merge=True) == Account(0, 0, (0,), "")

@@ -1,4 +1,4 @@
-"""The messages of the network's first process to the node agent, when the kernel takes no descriptors."""
+"""Messages from the network's first process to the node agent, when the kernel refuses descriptors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def link() -> Iterator[AgentLink]:
     found.close()
 
 
-def test_a_message_goes_without_descriptors_when_too_many_are_in_flight(
+def test_a_message_is_sent_without_descriptors_when_too_many_are_in_flight(
     link: AgentLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors = [OSError(errno.ETOOMANYREFS, "too many references"), BlockingIOError()]

@@ -1,4 +1,4 @@
-"""The filter of the default profile, run by an interpreter of classic BPF, so that it is the same on each machine."""
+"""The filter of the default profile. An interpreter of classic BPF runs it, so results are equal on all machines."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def profile(
     return callfilter.default_profile(capabilities, machine, release)
 
 
-# mount, bpf, keyctl, kexec_load, perf_event_open, userfaultfd, io_uring_setup, unshare, pivot_root, quotactl
+# These are mount, bpf, keyctl, kexec_load, perf_event_open, userfaultfd, io_uring_setup, unshare, pivot_root, quotactl.
 @pytest.mark.parametrize(
     ("machine", "architecture", "calls"),
     [
@@ -79,11 +79,11 @@ def test_new_namespaces_are_forbidden_and_threads_are_not() -> None:
         assert answer(program, X86_64, 56, flags) == ALLOWED
     for kind in (0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000):
         assert answer(program, X86_64, 56, kind | 0x11) == errno.EPERM
-    # Its flags are in memory, so glibc is sent to clone.
+    # The flags of clone3 are in memory, where no filter can read them. With ENOSYS, glibc falls back to clone.
     assert answer(program, X86_64, 435) == errno.ENOSYS
 
 
-def test_arguments_decide() -> None:
+def test_calls_that_are_allowed_only_with_some_arguments() -> None:
     program = profile()
     tried = {*range(0x20), *range(0x20000, 0x20020), *(1 << bit for bit in range(31))}
     allowed = {value for value in tried if answer(program, X86_64, 135, value) == ALLOWED}
@@ -92,11 +92,11 @@ def test_arguments_decide() -> None:
     assert [family for family in range(50) if answer(program, X86_64, 41, family) != ALLOWED] == [38, 40]
 
 
-def test_calls_that_are_not_known_do_not_exist() -> None:
+def test_unknown_calls_have_the_error_enosys() -> None:
     program = profile()
     for architecture, call in ((X86_64, 467), (X86_64, 1000), (X86_64, 0x40000000 + 39), (X86_64, 0xFFFFFFFF)):
         assert answer(program, architecture, call) == errno.ENOSYS
-    # Another architecture's numbers mean other calls.
+    # On another architecture, the same number means another call.
     assert answer(program, AARCH64, 63) == errno.ENOSYS
     assert answer(profile(machine="aarch64"), 0x40000028, 3) == errno.ENOSYS
     assert profile(machine="vax") is None
@@ -118,7 +118,7 @@ def test_calls_that_are_not_known_do_not_exist() -> None:
         ("SYS_PTRACE", (312, 438, 440)),
     ],
 )
-def test_a_capability_brings_its_calls_back(capability: str, calls: tuple[int, ...]) -> None:
+def test_a_capability_allows_its_calls(capability: str, calls: tuple[int, ...]) -> None:
     without, with_it = profile([]), profile([capability])
     for call in calls:
         assert answer(without, X86_64, call) in (errno.EPERM, errno.ENOSYS)
@@ -136,7 +136,7 @@ def test_the_guard_forbids_namespaces_of_control_groups_and_of_mounts() -> None:
     strict = callfilter.namespace_guard(mounts=True, machine="x86_64")
     assert answer(strict, X86_64, 308, 9, 0x20000) == errno.EPERM
     assert answer(strict, X86_64, 308, 9, 0x40000000) == ALLOWED
-    # 32-bit calls and calls of x32 do not evade the filter.
+    # The filter also covers 32-bit calls and calls of x32.
     assert answer(strict, I386, 346, 9, 0x20000) == errno.EPERM
     assert answer(strict, X86_64, 0x40000000 + 308, 9, 0x20000) == errno.ENOSYS
 

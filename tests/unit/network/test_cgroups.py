@@ -1,6 +1,6 @@
-"""Control groups: where they can be made, and what is written to them. Ordinary directories replace the kernel's.
+"""Control groups: their places, and the values written to their files. Ordinary directories stand for the kernel's.
 
-Nothing in them enforces a limit, and a directory with files stands for an empty group: `Groups.rmdir` removes both.
+They do not enforce limits. A directory with files stands for an empty group, and `Groups.rmdir` removes it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _FILES = {
 
 
 class Groups:
-    """Makes a group's files when its directory is made, as the kernel does. busy: how often rmdir finds processes."""
+    """Makes a group's files with its directory, like the kernel. busy: the number of calls of rmdir that will fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
         self.root = root
@@ -58,7 +58,7 @@ class Groups:
         self.fill(path, " ".join(enabled.replace("+", " ").split()))
 
     def vet(self, group: Path, enable: set[str]) -> None:
-        """Refuse controllers as the kernel's cgroup_vet_subtree_control_enable does."""
+        """Refuse controllers like the kernel's cgroup_vet_subtree_control_enable."""
         threaded = {"cpu", "cpuset", "pids"}
         if group == self.root or not enable - threaded or not (group / "cgroup.procs").read_text():
             return
@@ -85,7 +85,7 @@ def groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Groups:
     def write(path: Path, text: str) -> None:
         if path.name == "cgroup.subtree_control":
             found.vet(path.parent, {name.removeprefix("+") for name in text.split()})
-            # The kernel adds to the file, where a file is overwritten.
+            # In the kernel, a write adds to this file. In an ordinary file, it overwrites.
             text = f"{path.read_text()} {text.replace('+', '')}"
         elif path.name == "cgroup.procs" and path.parent.name == "hatchway-main":
             above = path.parent.parent / path.name
@@ -95,7 +95,7 @@ def groups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Groups:
         written(path, text)
 
     monkeypatch.setattr(cgroups, "_write", write)
-    # A machine with systemd.
+    # As on a machine with systemd.
     monkeypatch.setattr(cgroups, "_SYSTEMD", tmp_path)
     return found
 
@@ -135,7 +135,7 @@ def test_root_uses_the_hierarchy_and_others_their_own_group(
         (1000, True, "memory pids", "has no controllers cpu; the machine's administrator can delegate them"),
     ],
 )
-def test_why_there_are_no_groups(
+def test_reasons_why_there_are_no_groups(
     groups: Groups,
     proc: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -153,7 +153,7 @@ def test_why_there_are_no_groups(
     assert cgroups.why_none(caught.value).startswith("limits of CPU and memory are counted, and not enforced: the ")
 
 
-def test_a_machine_without_the_second_version(proc: Path) -> None:
+def test_a_machine_without_cgroup_version_2(proc: Path) -> None:
     (proc / "mountinfo").write_text("30 21 0:26 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\nbroken\n\n")
     with pytest.raises(NoGroups, match="no control groups of version 2"):
         find_base(proc)
@@ -162,7 +162,7 @@ def test_a_machine_without_the_second_version(proc: Path) -> None:
     )
 
 
-def test_no_command_of_systemd_is_recommended_where_it_does_not_run(
+def test_no_command_of_systemd_is_recommended_without_systemd(
     groups: Groups, proc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cgroups, "_SYSTEMD", tmp_path / "none")
@@ -186,7 +186,8 @@ def test_the_clusters_own_tree(groups: Groups, tree: Path, tmp_path: Path) -> No
     for group in (groups.root, tree, tree / "burstable", tree / "besteffort"):
         assert set((group / "cgroup.subtree_control").read_text().split()) == {"cpu", "memory", "pids", "io"}
     assert (tree / "besteffort/cpu.weight").read_text() == "1"
-    # The groups that a killed cluster left are replaced; a cluster of the same name elsewhere has another tree.
+    # The groups of a killed cluster are replaced. A cluster of the same name with another state directory has another
+    # tree.
     (tree / "podx").mkdir()
     assert make_tree(groups.root, "dev", tmp_path / "state/dev") == tree
     assert not (tree / "podx").exists()
@@ -195,7 +196,7 @@ def test_the_clusters_own_tree(groups: Groups, tree: Path, tmp_path: Path) -> No
     remove_tree(other)
 
 
-def test_limits_that_do_not_hold(groups: Groups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_groups_whose_limits_have_no_effect(groups: Groups, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = cgroups._write
     monkeypatch.setattr(cgroups, "_write", lambda path, text: None if path.name == "memory.max" else write(path, text))
     with pytest.raises(NoGroups, match="have no effect"):
@@ -241,7 +242,7 @@ def test_pods_and_containers(tree: Path, groups: Groups) -> None:
     assert read(tree / "podu1", *LIMITS) == ["100", "100000 100000", str(64 << 20), "0"]
     assert read(tree / "burstable/podu2", *LIMITS) == ["59", "max 100000", "max", "max"]
     assert read(tree / "besteffort/podu4", "cpu.weight") == ["1"]
-    # The weight of all Burstable pods follows the sum of their requests.
+    # The weight of the group of all Burstable pods follows the sum of their requests.
     assert read(tree / "burstable", "cpu.weight") == ["100"]
     group = pods.make_container("u1", "c0ffee", GroupLimits(256, 50_000, 32 << 20))
     assert Path(group) == tree / "podu1/c0ffee"
@@ -265,7 +266,7 @@ def test_pods_and_containers(tree: Path, groups: Groups) -> None:
     [(str(processes.of_cluster()), str(processes.of_cluster() // 4)), ("max", "max"), ("", "")],
 )
 def test_processes_are_limited(tree: Path, cluster: str, container: str) -> None:
-    """cluster, container: what is in the file; "" where the controller is not there."""
+    """cluster, container: the content of pids.max; "" if the group does not have the controller."""
     assert read(tree, "pids.max") == [str(processes.of_cluster())]
     if cluster:
         (tree / "pids.max").write_text(cluster)
@@ -279,7 +280,7 @@ def test_processes_are_limited(tree: Path, cluster: str, container: str) -> None
     assert read(tree / "besteffort/podu1", "pids.max") == ["max"]
 
 
-def test_controllers_that_were_taken_away_are_taken_back(tree: Path, groups: Groups) -> None:
+def test_controllers_that_were_disabled_are_enabled_again(tree: Path, groups: Groups) -> None:
     pods = GroupTree(tree)
     pods.make_pod("u1", "Burstable", GroupLimits())
     chain = [groups.root, tree, tree / "burstable", tree / "burstable/podu1"]
@@ -290,7 +291,7 @@ def test_controllers_that_were_taken_away_are_taken_back(tree: Path, groups: Gro
         assert {"cpu", "memory"} <= set((group / "cgroup.subtree_control").read_text().split())
 
 
-def test_what_a_container_uses(tree: Path) -> None:
+def test_the_usage_of_a_container(tree: Path) -> None:
     pods = GroupTree(tree)
     pods.make_pod("u1", "BestEffort", GroupLimits())
     group = pods.make_container("u1", "c", GroupLimits())
@@ -305,7 +306,7 @@ def test_what_a_container_uses(tree: Path) -> None:
         pods.update_container(group, GroupLimits(memory=9999))
     assert read(group, "memory.max") == ["max"]
     pods.update_container(group, GroupLimits(memory=10000))
-    # Only a bounded part of a file is read, and a text that is no number counts as 0.
+    # Only the beginning of a file is read, and a text that is not a number counts as 0.
     Path(group, "memory.current").write_text("9" * 100_000)
     Path(group, "cpu.stat").write_text("usage_usec -1\nusage_usec " + "9" * 50 + "\n" + "x" * 1_000_000)
     Path(group, "memory.stat").write_bytes(b"\xff\0anon 7\n")
@@ -343,6 +344,6 @@ def test_weights(shares: int, weight: int) -> None:
     assert weight_of(shares) == weight
 
 
-def test_weights_grow() -> None:
+def test_weights_grow_with_cpu_shares() -> None:
     found = [weight_of(shares) for shares in range(2, 262144, 97)]
     assert found == sorted(found) and found[0] >= 1 and found[-1] <= 10000

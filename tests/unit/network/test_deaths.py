@@ -5,7 +5,7 @@ from __future__ import annotations
 from hatchway.cluster.network.deaths import MOST, WITHIN, Deaths
 
 
-def test_an_agent_that_dies_now_and_then_is_started_again_and_one_that_cannot_live_is_not() -> None:
+def test_an_agent_is_started_again_unless_it_dies_repeatedly() -> None:
     now = 0.0
     deaths = Deaths(lambda: now)
     for _ in range(10):
@@ -17,5 +17,5 @@ def test_an_agent_that_dies_now_and_then_is_started_again_and_one_that_cannot_li
     assert deaths.record(1)
 
 
-def test_an_agent_that_was_asked_to_end_is_not_started_again() -> None:
+def test_an_agent_that_was_told_to_end_is_not_started_again() -> None:
     assert not Deaths(lambda: 0.0).record(0)

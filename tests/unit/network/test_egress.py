@@ -1,4 +1,4 @@
-"""The program that connects pods to other networks: its choice, settings and end. Kernel messages; DNS queries."""
+"""The program that connects pods to other networks: its choice, settings and end. Also messages of the kernel."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_no_other_program_is_started() -> None:
         tools.choose("sh", installed("sh").get)
 
 
-def test_a_named_program_that_is_absent_is_an_error() -> None:
+def test_a_program_chosen_by_the_user_that_is_not_installed_is_an_error() -> None:
     with pytest.raises(HatchwayError) as caught:
         tools.choose("pasta", {}.get)
     assert caught.value.message == "--egress pasta: pasta is not installed"
@@ -60,7 +60,7 @@ def test_an_interface_needs_a_device_that_can_be_opened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", tools.TOOLS)
-def test_no_program_opens_ports_or_leads_to_the_loopback_of_this_machine(name: str) -> None:
+def test_no_program_opens_ports_or_gives_access_to_the_loopback_of_this_machine(name: str) -> None:
     settings = tools.EgressTool(name, f"/usr/bin/{name}").settings(to_host=True)
     argv = settings["argv"]
     assert argv[0] == f"/usr/bin/{name}"
@@ -73,7 +73,7 @@ def test_no_program_opens_ports_or_leads_to_the_loopback_of_this_machine(name: s
         assert "--disable-host-loopback" in argv
 
 
-def test_the_uplinks_addresses_are_in_the_clusters_range_and_belong_to_no_node() -> None:
+def test_the_uplinks_addresses_are_in_the_clusters_range_but_not_a_nodes() -> None:
     nodes = {plan.node_ip(index) for index in range(256)}
     for ip in (plan.HOST_NAMESERVER, plan.EGRESS_IP, plan.EGRESS_NEXT_HOP):
         assert ip not in nodes
@@ -115,7 +115,7 @@ def test_an_edited_configuration_with_a_value_of_the_wrong_type_is_refused(
         (127, b"\xff" * 1000, "\ufffd" * 300),
     ],
 )
-def test_why_a_program_has_ended(code: int, printed: bytes, why: str) -> None:
+def test_reasons_why_a_program_has_ended(code: int, printed: bytes, why: str) -> None:
     assert why_ended(code, printed) == why
 
 
@@ -134,7 +134,7 @@ def test_an_interface_is_found_among_messages() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_other_bytes_are_no_interface(data: bytes) -> None:
+def test_other_messages_name_no_interface(data: bytes) -> None:
     assert netmessages.new_link(data, "uplink") is None
 
 
@@ -143,11 +143,11 @@ def route_message(kind: int, address: str, prefix: int) -> bytes:
     return body + struct.pack("=HH", 8, 1) + socket.inet_aton(address)
 
 
-def test_the_networks_of_this_machine_are_known() -> None:
+def test_the_networks_of_this_machine_are_found() -> None:
     assert netmessages.local_network(route_message(2, "192.0.2.10", 32)) == ("192.0.2.10", 32)
     # A whole network that is local to this machine ("AnyIP").
     assert netmessages.local_network(route_message(2, "198.51.100.0", 24)) == ("198.51.100.0", 24)
-    # Another machine's, a broadcast address, the loopback.
+    # An address of another machine, a broadcast address, a loopback address.
     for kind, address in ((1, "192.0.2.0"), (3, "192.0.2.255"), (2, "127.0.0.1")):
         assert netmessages.local_network(route_message(kind, address, 32)) is None
     assert all(not address.startswith("127.") for address, _ in netmessages.local_networks())
@@ -159,7 +159,7 @@ def test_a_query_is_distinguished_from_other_bytes() -> None:
     assert not is_query(query[:-1])
     assert not is_query(query[:12])
     assert not is_query(bytes(DNSRecord.parse(query).reply().pack()))
-    # Two questions; a label longer than 63 bytes; a pointer; a name without an end.
+    # In order: two questions, a label longer than 63 bytes, a pointer, a name without an end.
     assert not is_query(query[:4] + b"\0\2" + query[6:])
     assert not is_query(query[:12] + b"\x40" + bytes(80))
     assert not is_query(query[:12] + b"\xc0\x0c" + bytes(10))
@@ -167,7 +167,7 @@ def test_a_query_is_distinguished_from_other_bytes() -> None:
 
 
 @given(st.binary(max_size=600))
-def test_what_counts_as_a_query_can_be_answered(data: bytes) -> None:
+def test_every_accepted_query_can_be_answered(data: bytes) -> None:
     data = data[:2] + bytes([data[2] & 0x7F if len(data) > 2 else 0, 0]) + b"\0\1\0\0\0\0\0\0" + data[12:]
     if is_query(data):
         answer = servfail(data)
@@ -176,7 +176,7 @@ def test_what_counts_as_a_query_can_be_answered(data: bytes) -> None:
         assert len(answer) <= len(data)
 
 
-def test_a_failure_repeats_the_question() -> None:
+def test_an_answer_servfail_repeats_the_question() -> None:
     query = DNSRecord.question("www.example.com")
     answer = DNSRecord.parse(servfail(bytes(query.pack())))
     assert (answer.header.id, answer.header.qr, answer.header.rd) == (query.header.id, 1, 1)

@@ -20,11 +20,11 @@ from hatchway.cluster.network import overlay
         ("unknown", True),
     ],
 )
-def test_kernels_that_take_layers_one_by_one(release: str, expected: bool) -> None:
+def test_kernels_that_accept_layers_one_by_one(release: str, expected: bool) -> None:
     assert overlay.mounts_by_parts(release) is expected
 
 
-def test_an_older_kernel_is_not_asked_what_it_does_not_know(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_kernels_get_all_layers_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounted: list[str] = []
     monkeypatch.setattr(overlay, "_mount_by_parts", lambda *_: mounted.append("by parts"))
     monkeypatch.setattr(overlay, "_mount_at_once", lambda *_: mounted.append("at once"))

@@ -15,7 +15,7 @@ NONE = 0xFFFFFFFF
 
 
 def answer(program: bytes, architecture: int, number: int, *arguments: int) -> int:
-    """Return what the filter answers (seccomp(2)); each instruction is run as the kernel does."""
+    """Run the filter's instructions like the kernel; return its answer (seccomp(2))."""
     data = struct.pack("=IIQ6Q", number, architecture, 0, *arguments, *[0] * (6 - len(arguments)))
     code = list(struct.iter_unpack("=HBBI", program))
     at, accumulator = 0, 0
@@ -70,7 +70,7 @@ def test_owners(machine: str, architecture: int, chown: int, fchownat: int, user
 def test_owners_of_16_bits() -> None:
     program = make_program("x86_64", users_too=False)
     assert [answer(program, I386, 182, 5, user, 0) for user in (0, 0xFFFF, 33)] == [ALLOW, ALLOW, SUCCEED]
-    # Registers may have anything above the 16 bits of these calls.
+    # These calls use the lower 16 bits of a register; the upper bits may have any value.
     assert answer(program, I386, 182, 5, 0xABCD0000, 0xABCDFFFF) == ALLOW
 
 
@@ -88,7 +88,7 @@ def test_users(machine: str, architecture: int, numbers: tuple[int, ...]) -> Non
     assert answered >= set(numbers)
     for number in numbers:
         assert answer(owners, architecture, number, 1, 1, 1) == ALLOW
-    # Other calls are not answered by the filter.
+    # The filter lets all other calls pass.
     others = answered - set(numbers)
     assert (
         others
@@ -116,7 +116,7 @@ def test_devices(architecture: int, mknod: int, argument: int) -> None:
         assert answer(program, architecture, mknod, *[0] * argument, mode) == wanted
 
 
-def test_calls_of_x32_do_not_exist() -> None:
+def test_calls_of_x32_are_refused() -> None:
     for users_too in (False, True):
         program = make_program("x86_64", users_too=users_too)
         assert answer(program, X86_64, 0x40000000 + 92, 5, 33, 44) == NO_CALL
@@ -124,7 +124,7 @@ def test_calls_of_x32_do_not_exist() -> None:
         assert answer(program, X86_64, 0xFFFFFFFF) == NO_CALL
 
 
-def test_other_calls_and_machines_are_left_alone() -> None:
+def test_other_calls_and_machines_are_not_filtered() -> None:
     assert answer(make_program("aarch64", users_too=True), ARM, 213, 1) == ALLOW
     assert answer(make_program("x86_64", users_too=True), X86_64, 1, 1) == ALLOW
     assert make_program("s390x", users_too=True) == b""

@@ -1,4 +1,4 @@
-"""Sockets of pods' networks that are made in advance and kept for a short time."""
+"""Sockets in pods' networks, which are made in advance and kept for a short time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hatchway.cluster.network.podsockets import PodSockets
 
 
 class Maker:
-    """Makes sockets. asked: the number of sockets of each call. released: calls wait for this event."""
+    """Makes sockets. asked: the number of requested sockets, for each call. released: calls wait until it is set."""
 
     def __init__(self) -> None:
         self.asked: list[int] = []
@@ -31,7 +31,7 @@ class Maker:
         return sum(sock.fileno() >= 0 for sock in self.made)
 
 
-async def test_more_are_asked_for_the_more_are_needed() -> None:
+async def test_the_number_of_requested_sockets_grows_with_use() -> None:
     maker = Maker()
     pods = PodSockets(maker)
     maker.released.set()
@@ -43,7 +43,7 @@ async def test_more_are_asked_for_the_more_are_needed() -> None:
     assert maker.open == 0
 
 
-async def test_those_who_wait_share_what_comes() -> None:
+async def test_waiting_callers_share_the_sockets_of_one_request() -> None:
     maker = Maker()
     pods = PodSockets(maker)
     waiting = [asyncio.ensure_future(pods.take("a")) for _ in range(12)]
@@ -59,7 +59,7 @@ async def test_those_who_wait_share_what_comes() -> None:
     assert maker.open == 0
 
 
-async def test_what_is_not_used_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unused_sockets_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(podsockets, "_KEPT_SECONDS", 0.01)
     maker = Maker()
     pods = PodSockets(maker)

@@ -1,4 +1,4 @@
-"""The system calls that the kernel reports, and when a container's first process has executed another program."""
+"""Changes of users that the kernel reports, and the moment when a container's first process executes a program."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ASK = 0x7FC00000
         ("aarch64", AARCH64, (146, 145, 147), (144, 143, 149), (159, 151, 152)),
     ],
 )
-def test_what_the_kernel_asks(
+def test_calls_that_the_kernel_reports(
     machine: str, architecture: int, users: tuple[int, ...], groups: tuple[int, ...], answered: tuple[int, ...]
 ) -> None:
     program = make_program(machine, users_too=True, ask=True)
@@ -45,7 +45,7 @@ def test_what_the_kernel_asks(
 @pytest.mark.parametrize(
     ("architecture", "call", "arguments", "expected"),
     [
-        # setuid, setgid: unsigned, 32 bits, and -1 is an error.
+        # setuid, setgid: the number is unsigned and has 32 bits; -1 is an error.
         (X86_64, 105, [999], 999),
         (X86_64, 105, [2**31 - 1], 2**31 - 1),
         (X86_64, 105, [2**31], None),
@@ -55,7 +55,7 @@ def test_what_the_kernel_asks(
         (X86_64, 105, [(0xDEAD << 32) + 5], 5),
         (X86_64, 106, [3_000_000_000], None),
         (AARCH64, 146, [3_000_000_000], None),
-        # setreuid, setresuid, setresgid: -1 is no change.
+        # setreuid, setresuid, setresgid: -1 means no change.
         (X86_64, 113, [0xFFFFFFFF, 0xFFFFFFFF], "unchanged"),
         (X86_64, 117, [5, 0xDEADBEEFFFFFFFFF, 5], "unchanged"),
         (X86_64, 119, [5, 3_000_000_000, 5], None),
@@ -106,7 +106,7 @@ while os.waitpid(pid, os.WNOHANG) == (0, 0):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
-def test_a_number_that_does_not_exist_is_refused_by_the_answer() -> None:
+def test_users_that_do_not_exist_are_refused() -> None:
     done = subprocess.run([sys.executable, "-c", _ANSWERED], capture_output=True, text=True, timeout=60)
     if done.returncode == 9:
         pytest.skip("this kernel does not ask")
@@ -125,7 +125,7 @@ def test_a_process_that_executes_another_program(executes: bool) -> None:
     try:
         assert process.stdin is not None and process.stdout is not None
         process.stdout.readline()
-        # Another process, no change of the user, and a change to root need no action.
+        # A call of another process, a call that does not change the user, and a change to root need no action.
         changes._note(os.getpid(), UserChange("user", 0), [999])
         changes._note(process.pid, UserChange("user", 1), [5, 0xFFFFFFFF])
         changes._note(process.pid, UserChange("user", 0), [0])
@@ -154,7 +154,7 @@ def test_a_process_that_executes_another_program(executes: bool) -> None:
         os.close(writing)
 
 
-def test_questions_are_read_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_are_read_again_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     watched: dict[int, Callable[[], None]] = {}
     reading, writing = os.pipe()
     changes = UserChanges(reading, os.getpid())
@@ -181,5 +181,5 @@ def test_questions_are_read_again_after_a_pause(monkeypatch: pytest.MonkeyPatch)
     os.close(writing)
 
 
-def test_a_process_that_has_ended_executes_nothing() -> None:
+def test_a_process_that_has_ended_has_no_program() -> None:
     assert userchanges._executed_program(1 << 30) is None

@@ -1,4 +1,4 @@
-"""Probes and hooks: which results are successes, and the messages of failures."""
+"""Probes and hooks: successes, and the messages of failures."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_http(answer: bytes, wanted: Result | None) -> None:
         b"1\r\nx\r\n0\r\nX: y\r\nZ: ",
     ],
 )
-async def test_an_answer_without_end_is_not_read_on(endless: bytes) -> None:
+async def test_an_endless_answer_is_not_read_to_the_end(endless: bytes) -> None:
     sent = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -143,10 +143,10 @@ async def test_an_answer_without_end_is_not_read_on(endless: bytes) -> None:
     async with server:
         result = await checker().check({"httpGet": {"port": server.sockets[0].getsockname()[1]}}, 60)
     assert not result.success and result.errored
-    assert sent < 32 << 20  # at most what fits into the sockets
+    assert sent < 32 << 20  # at most the size of the sockets' buffers
 
 
-async def test_https_is_not_verified(tmp_path: Path) -> None:
+async def test_certificates_of_probed_servers_are_not_verified(tmp_path: Path) -> None:
     authority = pki.ensure(tmp_path, cluster_name="t", node_names=["n"], node_ips=["127.0.0.2"], api_ips=())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority.kubelet("n").cert, authority.kubelet("n").key)
@@ -156,7 +156,7 @@ async def test_https_is_not_verified(tmp_path: Path) -> None:
         assert not plain.success
 
 
-async def test_a_server_that_says_nothing_is_given_up() -> None:
+async def test_a_server_that_does_not_answer_causes_a_timeout() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -168,7 +168,7 @@ async def test_a_server_that_says_nothing_is_given_up() -> None:
     assert not result.success and "context deadline exceeded" in result.message
 
 
-async def test_tcp_and_refusals() -> None:
+async def test_tcp_and_refused_connections() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         assert await checker().check({"tcpSocket": {"port": port}}, 5) == Result(True)
@@ -197,7 +197,7 @@ async def test_exec() -> None:
     assert not late.success and "timed out" in late.message
 
 
-async def test_an_exec_that_cannot_start_says_nothing_of_the_container() -> None:
+async def test_an_exec_that_cannot_start_is_an_error_and_not_a_failure() -> None:
     def start(_: ContainerConfig) -> ContainerProcess:
         raise StartError("no such program")
 
@@ -249,7 +249,7 @@ async def test_redirects_are_followed_on_the_same_host_only() -> None:
         assert [head.split("\r\n")[:2] for head in heads] == [
             ["GET / HTTP/1.1", "Host: shop"],
             ["GET /up?x=1 HTTP/1.1", "Host: shop"],
-            # The second redirect has named a host.
+            # The second redirect names a host, so the Host field is the host of that URL.
             ["GET /fine HTTP/1.1", f"Host: 127.0.0.1:{port}"],
         ]
         assert all("X-Token: t" in head for head in heads)
@@ -263,7 +263,7 @@ async def test_redirects_are_followed_on_the_same_host_only() -> None:
         assert 'unsupported protocol scheme "ftp"' in (await ask("/odd")).message
 
 
-async def test_a_body_that_does_not_come_is_waited_for() -> None:
+async def test_an_incomplete_body_causes_a_timeout() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
         await reader.read()
@@ -278,7 +278,7 @@ async def test_a_body_that_does_not_come_is_waited_for() -> None:
         assert await checker().run_hook(handler, 0.5) == Result(True)
 
 
-async def test_hooks_take_any_answer_and_fall_back_to_plain_http() -> None:
+async def test_hooks_accept_any_answer_and_fall_back_to_plain_http() -> None:
     async with http_server(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n") as (port, heads):
         assert await checker().run_hook({"httpGet": {"port": port}}, 5) == Result(True)
         assert await checker().run_hook({"httpGet": {"port": port, "scheme": "HTTPS"}}, 5) == Result(True)
@@ -331,7 +331,7 @@ def status_of(statuses: dict[bytes, int]) -> Callable[[H2Connection, int, bytes]
     return answer
 
 
-async def test_grpc_asks_for_the_health_of_a_service() -> None:
+async def test_grpc_requests_the_health_of_a_service() -> None:
     async with health_server(status_of({b"": 1, b"shop": 1, b"bank": 2, b"odd": 9})) as (port, calls):
 
         async def ask(service: str | None = None) -> Result:
@@ -378,19 +378,19 @@ def _cut_short(h2: H2Connection, stream: int, _: bytes) -> None:
         (_cut_short, "error: health rpc probe failed: rpc error: code = Internal desc = "),
     ],
 )
-async def test_grpc_says_what_is_wrong(answer: Callable[[H2Connection, int, bytes], None], wanted: str) -> None:
+async def test_grpc_reports_errors(answer: Callable[[H2Connection, int, bytes], None], wanted: str) -> None:
     async with health_server(answer) as (port, _):
         result = await checker().check({"grpc": {"port": port}}, 5)
     assert not result.success and result.message.startswith(wanted)
 
 
-async def test_grpc_gives_up_in_time() -> None:
+async def test_grpc_has_a_timeout() -> None:
     async with health_server() as (port, calls):
         late = await checker().check({"grpc": {"port": port}}, 0.5)
         assert late == Result(False, "timeout: health rpc did not complete within 0.5s") and calls
     connect = f'timeout: failed to connect service "127.0.0.1:{port}" within 0.1s: context deadline exceeded'
     assert await checker().check({"grpc": {"port": port}}, 0.1) == Result(False, connect)
-    # A web server that answers 200 is still no gRPC server.
+    # A web server that answers 200 does not count as a gRPC server.
     async with http_server(b"HTTP/1.1 200 OK\r\n\r\n") as (port, _):
         result = await checker().check({"grpc": {"port": port}}, 0.1)
         assert result.message.startswith("timeout: failed to connect service")

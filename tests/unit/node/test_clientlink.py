@@ -1,4 +1,4 @@
-"""The connection of a client that sends and does not read."""
+"""The connection of a client that sends requests but does not read answers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Transport(asyncio.Transport):
 
 
 class Echo:
-    """Answers all bytes with the same."""
+    """Answers with the received bytes."""
 
     def attach(self, link: ClientLink) -> None:
         self.link = link
@@ -51,7 +51,7 @@ class Echo:
         pass
 
 
-def test_answers_that_a_client_does_not_read_are_bounded() -> None:
+def test_unread_answers_have_a_maximum_size() -> None:
     user, transport = Echo(), Transport()
     link = SocketLink(user)
     link.connection_made(transport)
@@ -62,7 +62,7 @@ def test_answers_that_a_client_does_not_read_are_bounded() -> None:
         link.pause_writing()
         for _ in range(16):
             link.data_received(b"x" * 65536)
-        # Data that were there before, and data that the user sends unasked, do not count.
+        # Data that were buffered before, and data that are not an answer to received bytes, do not count.
         user.link.write([b"x" * 4_000_000])
         link.data_received(b"")
         link.resume_writing()

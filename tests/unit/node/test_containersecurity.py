@@ -1,4 +1,4 @@
-"""From securityContext to the user and the rights of a container; signals; users in a container's status."""
+"""securityContext: the user and the rights of a container. Also stop signals, and users in a container's status."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def privileges(own: Object | None = None, pod: Object | None = None, user: str =
     return privileges_of(found, container, user)
 
 
-def test_without_settings_the_image_decides() -> None:
+def test_without_settings_the_images_user_counts() -> None:
     assert privileges(user="web:staff") == Privileges(user="web:staff")
 
 
@@ -63,7 +63,7 @@ def test_capabilities(add: list[str], drop: list[str], present: set[str], absent
     assert found is not None and present <= set(found) and not absent & set(found)
 
 
-def test_dropping_all_leaves_none() -> None:
+def test_dropping_all_leaves_no_capabilities() -> None:
     assert privileges({"capabilities": {"drop": ["ALL"]}}).capabilities == ()
 
 
@@ -92,7 +92,7 @@ def test_other_settings() -> None:
         privileges({}, {"seccompProfile": {"type": "Localhost", "localhostProfile": "x.json"}})
 
 
-def test_the_usual_capabilities_are_among_all() -> None:
+def test_the_default_capabilities_are_a_part_of_all_capabilities() -> None:
     assert set(DEFAULT_CAPABILITIES) < set(ALL_CAPABILITIES)
     assert len(ALL_CAPABILITIES) == len(set(ALL_CAPABILITIES)) == 41
 
@@ -120,7 +120,7 @@ def test_signals(text: str, number: int | None) -> None:
     assert parse_signal(text) == number
 
 
-def test_the_pods_signal_goes_before_the_images() -> None:
+def test_the_pods_stop_signal_has_precedence_over_the_images() -> None:
     assert stop_signal("", "") == stop_signal("", "SIGNONE") == signal.SIGTERM
     assert stop_signal("", "SIGQUIT") == signal.SIGQUIT
     assert stop_signal("SIGUSR1", "SIGQUIT") == signal.SIGUSR1
@@ -130,17 +130,17 @@ def test_the_user_of_a_process() -> None:
     text = "Name:\tx\nUid:\t1000\t1000\t1000\t1000\nGid:\t3000\t3000\t3000\t3000\nGroups:\t3000 4000 50000 \n"
     assert parse_user(text) == {"linux": {"uid": 1000, "gid": 3000, "supplementalGroups": [3000, 4000, 50000]}}
     assert parse_user("Uid:\t5\nGid:\t6\nGroups:\t \n") == {"linux": {"uid": 5, "gid": 6, "supplementalGroups": [6]}}
-    # A user in another user namespace is shown with the number that it has there.
+    # For a process in another user namespace, the user's number inside that namespace is shown.
     nested = parse_user("Uid:\t0\nGid:\t0\nGroups:\t0 65534\n", "  999  0  1\n", "998 0 1\n")
     assert nested == {"linux": {"uid": 999, "gid": 998, "supplementalGroups": [998, 65534]}}
     assert container_user(0)["linux"]["uid"] == parse_user("nonsense")["linux"]["uid"] == 0
-    # A process that has ended before it was looked at.
+    # The process has ended before it could be examined.
     assert container_user(0, "1000:3000") == {"linux": {"uid": 1000, "gid": 3000, "supplementalGroups": [3000]}}
     assert container_user(0, "1000")["linux"] == {"uid": 1000, "gid": 0, "supplementalGroups": [0]}
     assert container_user(0, "web")["linux"]["uid"] == 0
 
 
-def test_what_has_no_effect_is_said_of_host_programs_only() -> None:
+def test_settings_without_effect_are_reported_only_for_host_programs() -> None:
     containers: list[dict[str, Any]] = [
         {"name": "host", "securityContext": {"privileged": True}},
         {"name": "image", "securityContext": {"capabilities": {"add": ["NET_ADMIN"]}, "procMount": "Unmasked"}},

@@ -1,4 +1,4 @@
-"""The streams of a container with a real process, its log, and clients that are attached."""
+"""The streams of a container with a real process, its log, and attached clients."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def start(streams: ContainerStreams, script: str) -> asyncio.subprocess.Pr
     return process
 
 
-async def test_who_is_attached_sees_what_the_log_gets(tmp_path: Path) -> None:
+async def test_attached_clients_get_the_same_output_as_the_log(tmp_path: Path) -> None:
     streams = ContainerStreams(ContainerLog(tmp_path / "0.log"))
     first, second = Watcher(), Watcher()
     streams.attach(first)
@@ -89,7 +89,7 @@ async def test_input_reaches_the_process_until_it_is_ended(tmp_path: Path) -> No
     assert sum(taken) == 100_007
 
 
-async def test_a_watcher_without_room_holds_the_output_until_it_has_some(tmp_path: Path) -> None:
+async def test_a_client_that_does_not_read_pauses_the_output(tmp_path: Path) -> None:
     streams = ContainerStreams(ContainerLog(tmp_path / "0.log"))
     watcher = Watcher()
     watcher.full = True
@@ -106,7 +106,7 @@ async def test_a_watcher_without_room_holds_the_output_until_it_has_some(tmp_pat
     await streams.drain()
 
 
-async def test_a_watcher_that_never_has_room_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_client_that_never_reads_is_disconnected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(containerstreams, "STALLED_SECONDS", 0.05)
     streams = ContainerStreams(ContainerLog(tmp_path / "0.log"))
     stalled, other = Watcher(), Watcher()
@@ -121,7 +121,7 @@ async def test_a_watcher_that_never_has_room_is_let_go(tmp_path: Path, monkeypat
     assert len(other.found[STDOUT]) == 1_000_004
 
 
-async def test_a_watcher_without_room_loses_nothing_of_a_process_that_has_ended(tmp_path: Path) -> None:
+async def test_a_slow_client_gets_all_output_of_a_process_that_has_ended(tmp_path: Path) -> None:
     streams = ContainerStreams(ContainerLog(tmp_path / "0.log"))
     watcher = Watcher()
     watcher.full = True
@@ -132,7 +132,7 @@ async def test_a_watcher_without_room_loses_nothing_of_a_process_that_has_ended(
     assert watcher.found[STDOUT] == b"\0" * 60_000 + b"end\n"
 
 
-async def test_a_terminal_is_input_and_output(tmp_path: Path) -> None:
+async def test_a_terminal_carries_input_and_output(tmp_path: Path) -> None:
     streams = ContainerStreams(ContainerLog(tmp_path / "0.log"), has_input=True, has_terminal=True)
     assert (streams.stdin, streams.stdout, streams.stderr) == (-1, -1, -1)
     shown, own = os.openpty()

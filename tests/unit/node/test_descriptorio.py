@@ -42,7 +42,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_reader_reads_to_the_end_and_says_so_once(pipe: tuple[int, int]) -> None:
+async def test_a_reader_reads_to_the_end_and_reports_the_end_once(pipe: tuple[int, int]) -> None:
     found = Reading(pipe[0])
     os.write(pipe[1], b"text")
     await found.more.wait()
@@ -54,7 +54,7 @@ async def test_a_reader_reads_to_the_end_and_says_so_once(pipe: tuple[int, int])
     await turns()
 
 
-async def test_a_paused_reader_leaves_what_comes(pipe: tuple[int, int]) -> None:
+async def test_a_paused_reader_does_not_read(pipe: tuple[int, int]) -> None:
     found = Reading(pipe[0])
     found.reader.pause()
     os.write(pipe[1], b"text")
@@ -91,7 +91,7 @@ class Writing:
         self.taken += count
 
 
-async def test_a_writer_keeps_what_a_full_pipe_does_not_take(pipe: tuple[int, int]) -> None:
+async def test_a_writer_buffers_data_while_the_pipe_is_full(pipe: tuple[int, int]) -> None:
     wanted = os.urandom(1_000_000)
     found = Writing(pipe[1])
     found.writer.write(wanted[:600_000])
@@ -107,7 +107,7 @@ async def test_a_writer_keeps_what_a_full_pipe_does_not_take(pipe: tuple[int, in
     assert received.data == wanted and found.taken == len(wanted)
 
 
-async def test_what_nobody_reads_counts_as_written(pipe: tuple[int, int]) -> None:
+async def test_data_count_as_written_after_the_reader_has_closed(pipe: tuple[int, int]) -> None:
     found = Writing(pipe[1])
     found.writer.write(b"x" * 200_000)
     assert found.taken < 200_000
@@ -118,7 +118,7 @@ async def test_what_nobody_reads_counts_as_written(pipe: tuple[int, int]) -> Non
     assert found.taken == 200_004 and found.writer.waiting == 0
 
 
-async def test_a_closed_writer_forgets_what_it_kept(pipe: tuple[int, int]) -> None:
+async def test_a_closed_writer_drops_its_buffer(pipe: tuple[int, int]) -> None:
     found = Writing(pipe[1])
     found.writer.write(b"x" * 200_000)
     found.writer.close()

@@ -45,7 +45,7 @@ def test_expansion_follows_kubernetes(text: str, wanted: str) -> None:
 
 
 @given(st.text(alphabet="$()AB x"))
-def test_doubling_every_dollar_protects_any_text(text: str) -> None:
+def test_doubled_dollar_signs_protect_any_text(text: str) -> None:
     assert expand(text.replace("$", "$$"), {"A": "1", "B": "2"}) == text
 
 
@@ -66,7 +66,7 @@ def test_quantities(text: str, wanted: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "1 Gi", "Gi", "1gi", "0x1", "--1", "1e9999"])
-def test_what_is_no_quantity(text: str) -> None:
+def test_invalid_quantities(text: str) -> None:
     with pytest.raises(ValueError, match="quantity"):
         parse_quantity(text)
 
@@ -125,7 +125,7 @@ async def build(container: Object, skipped: list[tuple[str, list[str]]] | None =
     return await environment.build({"name": "c", **container})
 
 
-async def test_later_variables_see_earlier_ones_and_win_over_services() -> None:
+async def test_variables_can_use_earlier_ones_and_override_services() -> None:
     skipped: list[tuple[str, list[str]]] = []
     container: Object = {
         "envFrom": [{"prefix": "P_", "configMapRef": {"name": "cm"}}, {"secretRef": {"name": "sec"}}],
@@ -167,7 +167,7 @@ async def test_later_variables_see_earlier_ones_and_win_over_services() -> None:
         ),
     ],
 )
-async def test_what_is_missing_is_named(container: Object, message: str) -> None:
+async def test_errors_name_missing_objects(container: Object, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         await build(container)
     assert str(caught.value) == message

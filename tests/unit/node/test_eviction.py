@@ -1,4 +1,4 @@
-"""Evictions for the use of the disk, with the kubelet's texts."""
+"""Evictions because of disk usage, with the kubelet's texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pod(*containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
     return {"spec": {"containers": list(containers), **spec}}
 
 
-def test_an_empty_dir_may_have_as_much_as_its_limit() -> None:
+def test_an_empty_dir_may_be_as_large_as_its_limit() -> None:
     volumes = [
         {"name": "free", "emptyDir": {}},
         {"name": "zero", "emptyDir": {"sizeLimit": "0"}},
@@ -38,7 +38,7 @@ def test_an_empty_dir_may_have_as_much_as_its_limit() -> None:
     assert message == 'Usage of EmptyDir volume "v" exceeds the limit "1Mi". '
 
 
-def test_a_container_and_all_of_them_together_have_limits() -> None:
+def test_limits_of_each_container_and_of_the_pod() -> None:
     found = pod(limited("a", "1Mi"), limited("b", "3Mi"))
     assert eviction.has_storage_limit(found)
     assert eviction.exceeded_limit(found, StorageUse(containers={"a": MI, "b": 3 * MI})) == ""
@@ -52,7 +52,7 @@ def test_a_container_and_all_of_them_together_have_limits() -> None:
     assert message == 'Container a exceeded its local ephemeral storage limit "1Mi". '
 
 
-def test_init_containers_count_as_podlimits_says() -> None:
+def test_init_containers_count_as_in_kubernetes_podlimits() -> None:
     init = [limited("side", "2M", restartPolicy="Always"), limited("init", "9M")]
     use = StorageUse(other=10_999_999)
     assert eviction.exceeded_limit(pod(limited("a", "1M"), initContainers=init), use) == ""
@@ -61,7 +61,7 @@ def test_init_containers_count_as_podlimits_says() -> None:
     assert message == "Pod ephemeral local storage usage exceeds the total limit of containers 11M. "
 
 
-def test_a_pod_without_limits_is_left_alone() -> None:
+def test_a_pod_without_limits_is_not_evicted() -> None:
     use = StorageUse({"v": 1 << 40}, containers={"a": 1 << 40})
     assert eviction.exceeded_limit(pod(limited("a", None), volumes=[{"name": "v", "emptyDir": {}}]), use) == ""
 
@@ -84,6 +84,6 @@ def test_critical_pods_are_not_evicted() -> None:
         (1 << 30, "1", "1073741824"),
     ],
 )
-def test_quantities_are_written_as_go_writes_them(value: int, like: str, text: str) -> None:
+def test_quantities_are_formatted_as_in_go(value: int, like: str, text: str) -> None:
     assert format_quantity(Fraction(value), like) == text
     assert parse_quantity(text) == value

@@ -25,13 +25,13 @@ ROOT = {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}}
         ({"linux": {"uid": "999", "gid": None}}, "", "one", ""),
     ],
 )
-def test_the_user_of_a_former_run(user: dict[str, object], wanted: str, users: Users, expected: str) -> None:
+def test_the_user_of_an_earlier_run(user: dict[str, object], wanted: str, users: Users, expected: str) -> None:
     state = ContainerState("c", "redis:7", image_id="one", user=user)
     assert followed_user("", state, "one", wanted, users) == expected
     assert followed_user("", state, "another", wanted, users) == "", "another image may have other users"
 
 
-def test_the_user_for_which_it_has_asked_now() -> None:
+def test_the_user_of_the_present_run() -> None:
     state = ContainerState("c", "redis:7", image_id="one", user=ROOT)
     assert followed_user("999:998", state, "one", "", "one") == "999:998"
     assert followed_user("999:998", state, "another", "", "one") == ""

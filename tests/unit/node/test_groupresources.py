@@ -21,7 +21,7 @@ def container(requests: dict[str, str] | None = None, limits: dict[str, str] | N
         ({}, {}, GroupLimits(2, None, None)),
         ({"cpu": "1"}, {}, GroupLimits(1024, None, None)),
         ({"cpu": "100m", "memory": "1Gi"}, {"cpu": "250m", "memory": "64Mi"}, GroupLimits(102, 25_000, 64 << 20)),
-        # A limit without a request counts as the request; less than a thousandth is rounded up to a thousandth.
+        # A missing request is the limit. Amounts below a thousandth are rounded up to a thousandth.
         ({}, {"cpu": "500m"}, GroupLimits(512, 50_000, None)),
         ({"cpu": "0"}, {"cpu": "2"}, GroupLimits(2048, 200_000, None)),
         ({"cpu": "1n"}, {"cpu": "1n", "memory": "1n"}, GroupLimits(2, 1000, 1)),
@@ -68,5 +68,5 @@ def test_pods(found: Any, wanted: GroupLimits) -> None:
     ("status", "wanted"),
     [({"qosClass": "Guaranteed"}, "Guaranteed"), ({}, "BestEffort"), ({"qosClass": "../x"}, "BestEffort")],
 )
-def test_unknown_classes_are_the_lowest(status: Any, wanted: str) -> None:
+def test_unknown_qos_classes_count_as_the_lowest(status: Any, wanted: str) -> None:
     assert qos_class({"spec": {}, "status": status}) == wanted

@@ -35,11 +35,11 @@ def test_a_line_of_the_file() -> None:
     )
 
 
-def test_a_moment_has_nine_digits() -> None:
+def test_times_have_nine_digits_after_the_point() -> None:
     assert clock.rfc3339_nano(1_767_323_045_000_000_007) == "2026-01-02T03:04:05.000000007Z"
 
 
-def test_long_lines_are_cut_into_parts() -> None:
+def test_long_lines_are_divided_into_parts() -> None:
     lines = feed(LineEncoder(b"stdout"), b"x" * (LINE_LIMIT + 1) + b"\n").splitlines()
     assert [(line.split(b" ", 3)[2], len(line.split(b" ", 3)[3])) for line in lines] == [(b"P", LINE_LIMIT), (b"F", 1)]
 
@@ -48,7 +48,7 @@ def test_long_lines_are_cut_into_parts() -> None:
     st.lists(st.binary(max_size=40) | st.sampled_from([b"\n", b"a\r\n", b"y" * 15]), max_size=12),
     st.integers(0, 5),
 )
-async def test_what_was_written_is_read_again(chunks: list[bytes], tail: int) -> None:
+async def test_written_lines_are_read_back(chunks: list[bytes], tail: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "0.log"
         path.write_bytes(feed(LineEncoder(b"stdout", limit=16), *chunks))
@@ -68,7 +68,7 @@ def line(text: str, second: int = 5) -> bytes:
     return logfiles.encode(b"stdout", text.encode(), f"2026-01-02T03:04:{second:02d}.5Z".encode())
 
 
-async def test_rotation_keeps_the_last_files_and_reads_over_them(tmp_path: Path) -> None:
+async def test_rotation_keeps_the_last_files_and_readers_read_all_of_them(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     file = ContainerLog(path, rotate_bytes=100, kept=3)
     for number in range(20):
@@ -81,7 +81,7 @@ async def test_rotation_keeps_the_last_files_and_reads_over_them(tmp_path: Path)
     assert (await read(path, tail_lines=4)).decode().splitlines() == text[-4:]
 
 
-async def test_a_reader_that_does_not_follow_ends_although_the_container_writes_on(tmp_path: Path) -> None:
+async def test_without_follow_a_reader_ends_while_the_container_writes(tmp_path: Path) -> None:
     file = ContainerLog(tmp_path / "0.log")
     file.write(line("first") + line("second"))
     got = b""
@@ -104,7 +104,7 @@ async def test_options(tmp_path: Path) -> None:
         await read(tmp_path / "1.log")
 
 
-async def test_following_sees_what_comes_over_rotations_and_ends_with_the_container(tmp_path: Path) -> None:
+async def test_following_continues_after_rotations_and_ends_with_the_container(tmp_path: Path) -> None:
     path = tmp_path / "0.log"
     file = ContainerLog(path, rotate_bytes=60, kept=5)
     file.write(line("first"))
@@ -162,7 +162,7 @@ async def test_a_full_disk_loses_lines_but_not_the_container(
     assert "No space left" in caplog.text or "no space left" in caplog.text
 
 
-async def test_pipes_lead_into_the_log(tmp_path: Path) -> None:
+async def test_output_in_pipes_is_written_to_the_log(tmp_path: Path) -> None:
     file = ContainerLog(tmp_path / "0.log")
     output = ContainerStreams(file)
     process = await asyncio.create_subprocess_exec(
@@ -177,13 +177,13 @@ async def test_pipes_lead_into_the_log(tmp_path: Path) -> None:
     assert file.path.stat().st_mode & 0o777 == 0o600
 
 
-async def test_a_container_that_says_nothing_has_a_log(tmp_path: Path) -> None:
+async def test_a_container_without_output_has_a_log(tmp_path: Path) -> None:
     output = ContainerStreams(ContainerLog(tmp_path / "0.log"))
     await output.drain()
     assert await read(tmp_path / "0.log") == b""
 
 
-async def test_a_talkative_container_is_slowed_down_and_loses_nothing(tmp_path: Path) -> None:
+async def test_a_container_with_much_output_is_slowed_down_and_loses_nothing(tmp_path: Path) -> None:
     output = ContainerStreams(ContainerLog(tmp_path / "0.log", rotate_bytes=1 << 30))
     count = 120_000
     process = await asyncio.create_subprocess_exec(
@@ -193,13 +193,13 @@ async def test_a_talkative_container_is_slowed_down_and_loses_nothing(tmp_path: 
     begun = time.monotonic()
     await process.wait()
     await output.drain(30)
-    # Seven megabytes, of which at most four are read at once.
+    # Of seven megabytes, at most four are read at once.
     assert time.monotonic() - begun > 0.2
     lines = (await read(tmp_path / "0.log")).splitlines()
     assert lines == [f"{number:060}".encode() for number in range(1, count + 1)]
 
 
-async def test_what_was_begun_is_told_when_a_log_is_abandoned(tmp_path: Path) -> None:
+async def test_closing_a_log_reports_lines_that_are_incomplete(tmp_path: Path) -> None:
     output = ContainerStreams(ContainerLog(tmp_path / "0.log"))
     os.write(output.stdout, b"half a li")
     descendant = os.dup(output.stdout)
@@ -211,7 +211,7 @@ async def test_what_was_begun_is_told_when_a_log_is_abandoned(tmp_path: Path) ->
 
 
 def test_pipes_close_their_own_descriptors_and_no_others(tmp_path: Path) -> None:
-    """uvloop, as the node agent uses it, beside threads that open and close files."""
+    """With uvloop, like the node agent, while threads open and close files."""
     lost: list[OSError] = []
     done = threading.Event()
 
@@ -261,6 +261,6 @@ def test_queries() -> None:
         b"sinceSeconds=" + b"9" * 18,
     ],
 )
-def test_queries_that_make_no_sense(query: bytes) -> None:
+def test_invalid_queries(query: bytes) -> None:
     with pytest.raises(BadLogQuery):
         parse_options(query)

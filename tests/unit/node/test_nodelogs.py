@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="nodes have file
 
 
 class Files:
-    """One directory as the file system of every node."""
+    """Every node has the same directory as its file system."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -45,7 +45,7 @@ def logs(tmp_path: Path) -> NodeLogs:
 
 
 async def status(logs: NodeLogs, path: str) -> int:
-    """The status of a GET below /logs/; 200 for a file that would be sent."""
+    """Return the status of a GET below /logs/; 200 for a file that would be sent."""
     found = await logs.answer(path)
     if isinstance(found, App):
         await found.app({"type": "http"}, None, _ignore)  # type: ignore[arg-type]
@@ -69,7 +69,7 @@ async def test_each_node_shows_the_logs_of_its_own_pods(logs: NodeLogs) -> None:
         assert await status(logs, path) == 404, path
 
 
-async def test_other_files_are_shown(logs: NodeLogs) -> None:
+async def test_other_files_can_be_read(logs: NodeLogs) -> None:
     assert await status(logs, "own.log") == 200
     listing = await logs.answer("")
     assert isinstance(listing, Respond) and b"pods/" in listing.body and b"own.log" in listing.body
@@ -77,7 +77,7 @@ async def test_other_files_are_shown(logs: NodeLogs) -> None:
 
 @pytest.mark.parametrize("moved", ["var", "var/log", "var/log/pods"])
 @pytest.mark.parametrize("to", ["etc", "a directory", "the logs", "nothing"])
-async def test_nothing_is_shown_when_a_pod_has_moved_the_directories(
+async def test_no_file_is_sent_after_a_pod_has_moved_directories(
     logs: NodeLogs, tmp_path: Path, moved: str, to: str
 ) -> None:
     assert await status(logs, "") == 200
@@ -94,7 +94,7 @@ async def test_nothing_is_shown_when_a_pod_has_moved_the_directories(
         assert await status(logs, path) == 404, path
 
 
-async def test_a_long_listing_is_cut_and_made_on_a_thread(
+async def test_a_long_listing_is_truncated_and_made_in_a_thread(
     logs: NodeLogs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(nodelogs, "_NAMES", 5)

@@ -1,4 +1,4 @@
-"""A pod's status: phases, conditions, and which changes are written."""
+"""A pod's status: phases, conditions, and the changes that are written."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_conditions_of_a_pod_that_is_not_ready() -> None:
     assert (found["podIP"], found["podIPs"]) == ("10.244.0.2", [{"ip": "10.244.0.2"}])
 
 
-def test_conditions_while_initializing_and_after_completion() -> None:
+def test_conditions_during_initialization_and_after_completion() -> None:
     init = container(waiting("PodInitializing"), name="i")
     found = podstatus.build(pod(), state(container(waiting("x")), init=(init,), initialized=False), NOW)
     assert conditions(found)["Initialized"] == (
@@ -131,7 +131,7 @@ def test_transition_times_change_with_the_status_only() -> None:
     assert (moments["Ready"], moments["Initialized"]) == (LATER, NOW)
 
 
-def test_what_waits_again_remembers_how_it_ended() -> None:
+def test_a_waiting_container_has_a_last_state() -> None:
     again = container(ended(3))
     again.wait("CrashLoopBackOff", "back-off 10s")
     assert again.state == {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}
@@ -139,18 +139,18 @@ def test_what_waits_again_remembers_how_it_ended() -> None:
     assert (again.state, again.last) == (waiting("ContainerCreating"), ended(3))
 
 
-def test_absent_and_null_are_the_same_to_a_patch() -> None:
+def test_missing_fields_and_null_are_equal_in_a_patch() -> None:
     assert podstatus.patch({"a": [{"x": 1}]}, {"a": [{"x": 1, "y": None, "z": {}}]}) == {}
     assert podstatus.patch({"a": 1}, {"a": 2, "b": 3}) == {"a": 2, "b": 3}
 
 
-def test_back_off_doubles_to_five_minutes_and_begins_anew_after_a_long_run() -> None:
+def test_the_back_off_doubles_to_five_minutes_and_is_reset_after_a_long_run() -> None:
     backoff = BackOff()
     assert [backoff.record_end(1) for _ in range(8)] == [0, 10, 20, 40, 80, 160, 300, 300]
     assert [backoff.record_end(601), backoff.record_end(1)] == [0, 10]
 
 
 @given(st.lists(st.floats(0, 2000), max_size=30))
-def test_back_off_stays_in_its_bounds(runs: list[float]) -> None:
+def test_the_back_off_has_a_minimum_and_a_maximum(runs: list[float]) -> None:
     backoff = BackOff()
     assert all(0 <= backoff.record_end(run) <= 300 for run in runs)

@@ -12,7 +12,7 @@ from hatchway.cluster.node.probes import ProbeSettings, Result, Threshold
 
 
 @given(st.lists(st.booleans(), max_size=40), st.integers(1, 4), st.integers(1, 4))
-def test_a_verdict_needs_its_threshold_of_equal_results(results: list[bool], successes: int, failures: int) -> None:
+def test_a_verdict_needs_a_number_of_equal_results(results: list[bool], successes: int, failures: int) -> None:
     threshold = Threshold(ProbeSettings(success_threshold=successes, failure_threshold=failures))
     wanted: bool | None = None
     for index, result in enumerate(results):
@@ -22,7 +22,7 @@ def test_a_verdict_needs_its_threshold_of_equal_results(results: list[bool], suc
         assert threshold.observe(result) == wanted
 
 
-def test_settings_have_kubernetes_defaults() -> None:
+def test_missing_settings_have_the_defaults_of_kubernetes() -> None:
     assert ProbeSettings.of({}) == ProbeSettings(0, 10, 1, 1, 3, None)
     given_all = {
         "initialDelaySeconds": 1,
@@ -35,7 +35,7 @@ def test_settings_have_kubernetes_defaults() -> None:
     assert ProbeSettings.of(given_all) == ProbeSettings(1, 2, 3, 4, 5, 6)
 
 
-async def test_watch_tells_verdicts_once_and_ends_when_told() -> None:
+async def test_watch_reports_each_verdict_once_and_ends_on_request() -> None:
     results = iter([False, True, True, False, False, False])
     verdicts: list[bool] = []
     observed: list[bool] = []
@@ -55,9 +55,9 @@ async def test_watch_tells_verdicts_once_and_ends_when_told() -> None:
     assert observed == [False, True, True, False, False]
 
 
-async def test_a_check_that_could_not_be_carried_out_counts_neither_way() -> None:
+async def test_a_check_that_could_not_run_is_neither_a_success_nor_a_failure() -> None:
     errored = Result(False, "no such command", errored=True)
-    # A probe that cannot be run is tried three times.
+    # If a probe cannot be run, it is tried three times.
     results = iter([errored, errored, errored, errored, Result(True), errored, errored, errored, Result(False)])
     observed: list[Result] = []
     verdicts: list[bool] = []

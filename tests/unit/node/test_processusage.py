@@ -15,7 +15,7 @@ DEVICES = """Inter-|   Receive                                                | 
     lo: 10 1 0 0 0 0 0 0 10 1 0 0 0 0 0 0
   eth0: 1000 20 3 4 0 0 0 0 5000 60 7 8 0 0 0 0
 """
-# Both processes share this memory, because neither writes to it after the fork.
+# Neither process writes to this memory after the fork, so the two processes share it.
 SHARING = """
 import os, sys
 held = bytearray(os.urandom(1 << 20)) * 64
@@ -28,7 +28,7 @@ sys.stdin.read()
 """
 
 
-def test_the_counters_of_interfaces_are_read() -> None:
+def test_counters_of_network_interfaces() -> None:
     (found,) = parse_network(DEVICES)
     assert (found.name, found.received, found.received_packets, found.receive_errors) == ("eth0", 1000, 20, 3)
     assert (found.receive_drops, found.sent, found.sent_packets, found.send_errors) == (4, 5000, 60, 7)
@@ -41,7 +41,7 @@ def test_counters_do_not_decrease() -> None:
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/smaps_rollup"), reason="this platform does not tell it")
-def test_memory_that_processes_share_counts_once() -> None:
+def test_shared_memory_counts_once() -> None:
     command = [sys.executable, "-c", SHARING]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdin is not None and process.stdout is not None

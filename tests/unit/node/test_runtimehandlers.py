@@ -1,4 +1,4 @@
-"""A node runs pods whose RuntimeClass names a handler that it has; others get containerd's message."""
+"""A node runs a pod if it has the handler of the pod's RuntimeClass. Otherwise the pod gets containerd's message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images, /etc, the node's object, the configuration, and the users who may call a kubelet."""
+"""Small parts of a node: images, /etc, the Node object, the configuration, and the users who may call a kubelet."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_image_names(image: str, name: str) -> None:
     assert hostprograms.repository(image) == name
 
 
-def test_a_command_runs_whatever_the_image_where_all_images_stand_for_host_programs() -> None:
+def test_with_host_programs_the_command_runs_for_any_image() -> None:
     assert hostprograms.is_host_image("nginx", ["sh"], {}, host_programs=True)
     found = hostprograms.host_program("nginx", ["sh"], ["-c", "true"], {})
     assert found.argv == ["sh", "-c", "true"] and "this machine's programs" in found.note
@@ -41,7 +41,7 @@ def test_a_command_runs_whatever_the_image_where_all_images_stand_for_host_progr
 
 
 @pytest.mark.parametrize("image", ["hatchway/host", "docker.io/hatchway/host:1", "hatchway/dns", "own"])
-def test_images_of_this_machine_are_no_container_images(image: str) -> None:
+def test_images_that_stand_for_programs_of_this_machine(image: str) -> None:
     assert hostprograms.is_host_image(image, [], {"own": ["x"]}, host_programs=False)
 
 
@@ -91,7 +91,7 @@ def resolv(tmp_path: Path, cluster_dns: str = "10.96.0.10", host_nameserver: str
     return text.splitlines()
 
 
-def test_resolv_conf_where_pods_reach_the_nameservers_of_this_machine(tmp_path: Path) -> None:
+def test_resolv_conf_if_pods_can_reach_the_nameservers_of_this_machine(tmp_path: Path) -> None:
     reached = "172.18.255.53"
     assert resolv(tmp_path, host_nameserver=reached) == [
         "search shop.svc.cluster.local svc.cluster.local cluster.local example.com",
@@ -132,7 +132,7 @@ def test_resolv_conf_by_policy(tmp_path: Path) -> None:
     ]
 
 
-def test_a_pod_that_wants_a_missing_name_server_is_told() -> None:
+def test_a_pod_that_needs_a_missing_name_server_gets_a_message() -> None:
     assert nameresolution.missing_dns(pod(), "").startswith('pod: "web_shop()". kubelet does not have ClusterDNS IP')
     assert nameresolution.missing_dns(pod(hostNetwork=True, dnsPolicy="ClusterFirstWithHostNet"), "")
     for fine in (pod(dnsPolicy="Default"), pod(dnsPolicy="None"), pod(hostNetwork=True)):
@@ -149,7 +149,7 @@ def test_hosts_and_host_name() -> None:
     assert nameresolution.hostname(pod(hostname="h")) == "h"
 
 
-def test_a_pod_with_a_subdomain_knows_its_whole_name() -> None:
+def test_the_full_host_name_of_a_pod_with_a_subdomain() -> None:
     member = pod(hostname="h", subdomain="ring")
     assert nameresolution.hosts(member, "10.244.1.2", DOMAIN).endswith("10.244.1.2\th.ring.shop.svc.cluster.local\th\n")
     assert nameresolution.kernel_hostname(member, DOMAIN) == "h"
@@ -177,7 +177,7 @@ def test_sysctls() -> None:
 def test_the_control_plane_has_its_taint_and_label() -> None:
     first = registration.node_object(NodeSpec("control-plane", 0, "172.18.0.2"), loopback=False)
     assert first["spec"]["taints"] == [{"key": "node-role.kubernetes.io/control-plane", "effect": "NoSchedule"}]
-    # Another component sets the role label, because a node may not set it itself.
+    # Another component sets the role label, because a node may not set it on its own object.
     role = "node-role.kubernetes.io/control-plane"
     assert role not in first["metadata"]["labels"]
     given = registration.control_plane_object(NodeSpec("control-plane", 0, "172.18.0.2"), loopback=False)
@@ -206,7 +206,7 @@ def test_a_nodes_conditions_keep_their_times_while_nothing_changes() -> None:
     assert facts["kubeletVersion"].startswith("v1.37.") and facts["containerRuntimeVersion"].startswith("hatchway://")
 
 
-def test_the_configuration_survives_its_file(tmp_path: Path) -> None:
+def test_the_configuration_is_equal_after_saving_and_loading(tmp_path: Path) -> None:
     config = AgentConfig(str(tmp_path), [NodeSpec("a", 0, "1.2.3.4")], "https://10.96.0.1:443", images={"x": ["y"]})
     config.save(tmp_path / "agent.json")
     assert AgentConfig.load(tmp_path / "agent.json") == config
@@ -219,7 +219,7 @@ def test_the_configuration_survives_its_file(tmp_path: Path) -> None:
 
 
 class Reviews:
-    """TokenReview and SubjectAccessReview: alice's token is known, and she may get nodes/metrics."""
+    """Answers TokenReviews and SubjectAccessReviews: only alice's token is valid, and she may get nodes/metrics."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -228,7 +228,7 @@ class Reviews:
     async def create(self, resource: str, obj: Object, *_: Any, **__: Any) -> Object:
         if self.down:
             raise service_unavailable("down")
-        assert obj["metadata"] == {}, "clients look for a namespace there"
+        assert obj["metadata"] == {}, "clients take the namespace from the metadata"
         if resource.startswith("tokenreviews"):
             self.asked.append("token")
             if obj["spec"]["token"] == "alice-token":
@@ -246,7 +246,7 @@ def head(path: str, token: str = "", certificate: bytes | None = None, method: s
     return RequestHead(method, path.encode(), path.encode(), None, headers, "1.1", peer)
 
 
-async def test_tokens_are_reviewed_once() -> None:
+async def test_each_token_is_reviewed_once() -> None:
     reviews = Reviews()
     access = Access(reviews, "node-1")  # type: ignore[arg-type]
     await access.check(head("/metrics", "alice-token"))
@@ -261,7 +261,7 @@ async def test_tokens_are_reviewed_once() -> None:
     assert caught.value.status == 403
 
 
-async def test_strangers_and_an_absent_server() -> None:
+async def test_unknown_users_and_an_unreachable_api_server() -> None:
     reviews = Reviews()
     access = Access(reviews, "node-1")  # type: ignore[arg-type]
     for request in (head("/healthz"), head("/healthz", "wrong"), head("/healthz", certificate=b"junk")):
@@ -274,7 +274,7 @@ async def test_strangers_and_an_absent_server() -> None:
     assert caught.value.status == 500
 
 
-async def test_the_api_servers_certificate_opens_everything(tmp_path: Path) -> None:
+async def test_the_api_servers_certificate_allows_all_requests(tmp_path: Path) -> None:
     authority = pki.ensure(tmp_path, cluster_name="t", node_names=["n"], node_ips=["127.0.0.2"], api_ips=())
     der = ssl.PEM_cert_to_DER_cert(authority.kubelet_client.cert.read_text())
     reviews = Reviews()
@@ -282,7 +282,7 @@ async def test_the_api_servers_certificate_opens_everything(tmp_path: Path) -> N
     assert reviews.asked == []
 
 
-def test_configz_says_whether_pods_have_control_groups(tmp_path: Path) -> None:
+def test_configz_shows_whether_pods_have_control_groups(tmp_path: Path) -> None:
     node = NodeSpec("a", 0, "1.2.3.4")
     for groups in ("", "/sys/fs/cgroup/hatchway-x"):
         config = AgentConfig(str(tmp_path), [node], "https://10.96.0.1:443", control_groups=groups)

@@ -1,4 +1,4 @@
-"""Files of users that a user namespace does not have are found, as after a change from mapped users to one."""
+"""Finding files of users that a user namespace does not have, as after a change from many mapped users to one user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ for path in sys.argv[1:]:
 
 
 def in_namespace_with_one_user(*paths: Path) -> list[str]:
-    """Return what `has_unknown_owner` says in a user namespace in which only this user exists."""
+    """Call `has_unknown_owner` in a user namespace in which only this user exists; return its result."""
     argv = ["unshare", "-U", "-r", sys.executable, "-c", _CODE, *map(str, paths)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     if done.returncode and "unshare" in done.stderr:
@@ -32,7 +32,7 @@ def in_namespace_with_one_user(*paths: Path) -> list[str]:
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can give files to other users")
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="unshare is missing")
-def test_files_of_users_that_do_not_exist_here(tmp_path: Path) -> None:
+def test_files_of_users_that_do_not_exist_in_the_namespace(tmp_path: Path) -> None:
     own, top, inner, deep, hidden, link = (
         tmp_path / name for name in ("own", "top", "inner", "deep", "hidden", "link")
     )
@@ -43,11 +43,11 @@ def test_files_of_users_that_do_not_exist_here(tmp_path: Path) -> None:
         os.chown(path, 100998, 100998)
     (link / "to").symlink_to(top)
     found = in_namespace_with_one_user(own, top, inner, deep, hidden, link)
-    # Only the first levels are read.
+    # Only the first levels of directories are examined.
     assert found == ["False", "True", "True", "True", "False", "False"]
 
 
-def test_where_any_user_may_exist_nothing_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_reported_if_all_users_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unknownowners, "_unknown_user", lambda: -1)
     directory = os.open(tmp_path, os.O_RDONLY)
     try:
@@ -58,7 +58,7 @@ def test_where_any_user_may_exist_nothing_is_reported(tmp_path: Path, monkeypatc
         os.close(directory)
 
 
-def test_large_volumes_are_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_volumes_are_not_examined_completely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unknownowners, "_unknown_user", lambda: 1 << 30)
     monkeypatch.setattr(unknownowners, "_MOST_FILES", 10)
     for number in range(20):

@@ -1,4 +1,4 @@
-"""Volumes: the content of their files; all files change at once; no path leads out of a volume."""
+"""Volumes: the content of their files, changes of all files at once, and paths that lead out of a volume."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FACTS = PodFacts("172.18.0.3", "10.0.0.9", {"cpu": "4"})
 
 
 class Files:
-    """The file systems of nodes, below the directory `node`. mounted: sizes of file systems in memory by path."""
+    """The file systems of nodes, below the directory `node`. mounted: the sizes of file systems in memory, by path."""
 
     def __init__(self, node: Path) -> None:
         self.node = node
@@ -51,7 +51,7 @@ def write(directory: Path, payload: dict[str, Content]) -> bool:
 
 
 def shown(directory: Path) -> dict[str, bytes]:
-    """Return the files that a container sees, by their ordinary names."""
+    """Return the content of the files in a volume, by path."""
     return {
         str(path.relative_to(directory)): path.read_bytes()
         for path in directory.rglob("*")
@@ -72,7 +72,7 @@ def volume(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_payload_is_shown_through_one_link(volume: Path) -> None:
+def test_files_are_visible_through_one_link(volume: Path) -> None:
     assert write(volume, {"a": Content(b"1"), "dir/b": Content(b"2", 0o400)})
     assert shown(volume) == {"a": b"1", "dir/b": b"2"}
     assert (volume / "dir/b").stat().st_mode & 0o777 == 0o400
@@ -85,12 +85,12 @@ def test_a_payload_is_shown_through_one_link(volume: Path) -> None:
     assert not (volume / "dir").is_symlink()
 
 
-def test_another_mode_is_a_change(volume: Path) -> None:
+def test_a_different_mode_counts_as_a_change(volume: Path) -> None:
     write(volume, {"a": Content(b"1")})
     assert write(volume, {"a": Content(b"1", 0o600)})
 
 
-def test_what_an_interrupted_write_left_is_removed(volume: Path) -> None:
+def test_remains_of_an_interrupted_write_are_removed(volume: Path) -> None:
     (volume / "..2020_01_01_00_00_00.1").mkdir()
     (volume / "..data_tmp").symlink_to("nowhere")
     write(volume, {"a": Content(b"1")})
@@ -98,13 +98,13 @@ def test_what_an_interrupted_write_left_is_removed(volume: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["", "/etc/passwd", "..", "a/../../b", "..data", "..x/y"])
-def test_paths_stay_inside(path: str, volume: Path) -> None:
+def test_paths_out_of_the_volume_are_refused(path: str, volume: Path) -> None:
     with pytest.raises(ValueError, match="path"):
         write(volume, {path: Content(b"")})
 
 
 @given(st.lists(st.sampled_from(["a", "..", ".", "", "b", "..b"]), min_size=1, max_size=5).map("/".join))
-def test_whatever_passes_the_check_stays_inside(path: str) -> None:
+def test_every_accepted_path_is_in_the_volume(path: str) -> None:
     try:
         check_path(path)
     except ValueError:
@@ -114,7 +114,7 @@ def test_whatever_passes_the_check_stays_inside(path: str) -> None:
 
 
 class Api:
-    """The objects that pods refer to, and tokens."""
+    """The API: the objects to which pods refer, and tokens."""
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], Object] = {
@@ -170,7 +170,7 @@ def volumes(tmp_path: Path, api: Api) -> Volumes:
 
 
 async def mounted(volumes: Volumes, volume: Object, **mount: Any) -> Path:
-    """Return the directory that a container with one mount of `volume` sees."""
+    """Set up the volume for a container that mounts it; return the directory that is mounted."""
     await volumes.set_up(pod(volume), FACTS)
     container = {"name": "c", "volumeMounts": [{"name": volume["name"], "mountPath": "/v", **mount}]}
     (found,) = volumes.prepare_mounts(container, {"NAME": "x"})
@@ -211,7 +211,7 @@ async def mounted(volumes: Volumes, volume: Object, **mount: Any) -> Path:
         ({"emptyDir": {}}, {}),
     ],
 )
-async def test_what_volumes_hold(volumes: Volumes, volume: Object, wanted: dict[str, bytes]) -> None:
+async def test_the_content_of_volumes(volumes: Volumes, volume: Object, wanted: dict[str, bytes]) -> None:
     assert shown(await mounted(volumes, {"name": "v", **volume})) == wanted
 
 
@@ -240,13 +240,13 @@ async def test_modes(volumes: Volumes) -> None:
         ({"hostPath": {"path": "/no/such", "type": "Socket"}}, "is not a socket in the node's own file system"),
     ],
 )
-async def test_what_cannot_be_set_up_is_said(volumes: Volumes, volume: Object, message: str) -> None:
+async def test_errors_of_setting_up(volumes: Volumes, volume: Object, message: str) -> None:
     with pytest.raises(MountError) as caught:
         await volumes.set_up(pod({"name": "v", **volume}), FACTS)
     assert message in str(caught.value)
 
 
-async def test_live_volumes_follow_their_sources(volumes: Volumes, api: Api) -> None:
+async def test_volumes_follow_changes_of_their_sources(volumes: Volumes, api: Api) -> None:
     volume: Object = {"name": "v", "configMap": {"name": "cm"}}
     path = await mounted(volumes, volume)
     api.objects["configmaps", "cm"] = {"data": {"a": "changed"}}
@@ -273,7 +273,7 @@ async def test_tokens_are_kept_until_they_must_be_renewed(volumes: Volumes, api:
     assert due is not None and 0.7 * 3600 < due < 0.9 * 3600
 
 
-async def test_a_token_at_its_end_is_renewed(volumes: Volumes, api: Api) -> None:
+async def test_an_expired_token_is_renewed(volumes: Volumes, api: Api) -> None:
     api.life = -1
     volume: Object = {"name": "v", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
     path = await mounted(volumes, volume)
@@ -296,7 +296,7 @@ def with_context(volume: Object, **context: Any) -> Object:
         ({"fsGroup": 2}, 0o640, 0o440, 0o2755),
     ],
 )
-async def test_who_may_read_the_files_of_a_volume(
+async def test_owners_and_modes_of_the_files_of_a_volume(
     volumes: Volumes, context: Object, token: int, file: int, directory: int
 ) -> None:
     sources = [
@@ -311,7 +311,7 @@ async def test_who_may_read_the_files_of_a_volume(
     assert modes == [token, file, directory, directory]
     before = os.readlink(path / "..data")
     await volumes.refresh(wanted, FACTS)
-    assert os.readlink(path / "..data") == before, "nothing is written again when nothing has changed"
+    assert os.readlink(path / "..data") == before, "an unchanged volume must not be written again"
 
 
 async def test_an_empty_directory_belongs_to_fs_group(volumes: Volumes) -> None:
@@ -331,7 +331,7 @@ async def test_an_empty_directory_belongs_to_fs_group(volumes: Volumes) -> None:
     assert os.stat("/etc/passwd").st_mode == before
 
 
-def test_a_right_volume_is_left_as_it_is_if_the_pod_says_so(tmp_path: Path) -> None:
+def test_on_root_mismatch_keeps_a_volume_with_the_right_owner(tmp_path: Path) -> None:
     volume = tmp_path / "volume"
     volume.mkdir()
     (volume / "file").write_text("")
@@ -351,7 +351,7 @@ def test_a_right_volume_is_left_as_it_is_if_the_pod_says_so(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root gives files to others")
-async def test_root_gives_files_to_the_group(volumes: Volumes, tmp_path: Path) -> None:
+async def test_root_changes_the_group_of_files(volumes: Volumes, tmp_path: Path) -> None:
     volumes._users = "real"
     token = {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
     wanted = with_context({"name": "v", "emptyDir": {}}, runAsUser=7, fsGroup=8)
@@ -378,7 +378,7 @@ def test_tokens_belong_to_the_user_of_all_containers(
     assert find_user({"spec": spec}) == found
 
 
-async def test_new_directories_of_a_sub_path_are_as_open_as_their_volume(volumes: Volumes) -> None:
+async def test_new_directories_of_a_sub_path_have_the_mode_of_the_volume(volumes: Volumes) -> None:
     path = await mounted(volumes, {"name": "v", "emptyDir": {}}, subPath="a/b")
     assert [stat.S_IMODE(one.stat().st_mode) for one in (path.parent, path)] == [0o777, 0o777]
 
@@ -400,7 +400,7 @@ async def test_a_mount_needs_its_volume(volumes: Volumes) -> None:
         volumes.prepare_mounts({"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}, {})
 
 
-async def test_last_words_and_removal(volumes: Volumes, tmp_path: Path) -> None:
+async def test_the_termination_log_and_removal(volumes: Volumes, tmp_path: Path) -> None:
     mount = volumes.make_termination_log("c", "/dev/termination-log")
     assert volumes.read_termination_log("c") == ""
     Path(mount.source).write_text("x" * 5000 + "end")
@@ -415,7 +415,7 @@ async def test_last_words_and_removal(volumes: Volumes, tmp_path: Path) -> None:
 
 
 def claimed(api: Api, **spec: Any) -> None:
-    """Return a claim `c` of the namespace, and the volume to which it is bound."""
+    """Add a claim `c` to the API, and the volume to which it is bound."""
     api.objects["persistentvolumeclaims", "c"] = {
         "metadata": {"name": "c", "namespace": "shop", "uid": "claim"},
         "spec": {"volumeName": "pv"},
@@ -512,7 +512,7 @@ async def test_the_claim_of_an_ephemeral_volume_belongs_to_the_pod(volumes: Volu
     assert await mounted(volumes, volume) == Path("/data")
 
 
-def test_the_places_of_an_image_begin_empty(volumes: Volumes) -> None:
+def test_writable_directories_of_an_image_are_empty_at_first(volumes: Volumes) -> None:
     changes, place = volumes.make_image_places("data")
     assert Path(place).parent.name == "volumes" and list(Path(place).iterdir()) == []
     (Path(changes) / "left").mkdir()

@@ -69,7 +69,7 @@ async def test_a_pod_is_admitted_when_its_policies_are_in_effect() -> None:
         await until(lambda: ONE not in world.filter.isolated["ingress"])
 
 
-async def test_a_policy_counts_although_its_event_has_not_come() -> None:
+async def test_a_policy_is_in_effect_before_its_watch_event_arrives() -> None:
     async with running() as world:
         one = await world.pod("one")
         await world.enforcer.admit(one, ONE)
@@ -91,7 +91,7 @@ async def test_a_pod_that_is_gone_is_not_admitted() -> None:
 
 
 async def test_a_pod_does_not_start_when_the_kernel_refuses_its_rules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next attempt makes the filter anew."""
+    """The next attempt makes a new filter."""
     monkeypatch.setattr(enforcer, "_RETRY_SECONDS", 0.01)
     async with running() as world:
         await until(lambda: not world.filter.holds)
@@ -103,7 +103,7 @@ async def test_a_pod_does_not_start_when_the_kernel_refuses_its_rules(monkeypatc
             await world.enforcer.admit(one, ONE)
         world.enforcer.forget(one)
         await until(lambda: not world.filter.holds and not world.filter.fail)
-        # The same pod gets another sandbox, with another address.
+        # The pod gets a new sandbox, with another address.
         await world.enforcer.admit(one, TWO)
         assert set(world.filter.isolated["ingress"]) == {TWO}
 
@@ -126,7 +126,7 @@ async def test_the_node_and_the_pod_itself_are_always_allowed() -> None:
         assert not allows(ONE, TWO, 80, "TCP")
 
 
-async def test_a_node_port_of_another_node_was_decided_on_by_the_packet_filter() -> None:
+async def test_connections_by_another_nodes_port_are_left_to_the_packet_filter() -> None:
     async with running() as world:
         await world.policy(policy("out", pods={"app": "out"}, egress=[]))
         await world.enforcer.admit(await world.pod("one", {"app": "out"}), ONE)
@@ -137,7 +137,7 @@ async def test_a_node_port_of_another_node_was_decided_on_by_the_packet_filter()
         assert allows(ONE, TWO, 80, "TCP", via=NODES[1])
 
 
-async def test_what_may_have_changed_is_reported_and_nothing_else() -> None:
+async def test_only_changes_that_can_affect_connections_are_reported() -> None:
     async with running() as world:
         await world.enforcer.admit(await world.pod("one"), ONE)
         reports: list[int] = []
@@ -152,7 +152,7 @@ async def test_what_may_have_changed_is_reported_and_nothing_else() -> None:
         assert len(world.filter.calls) == 1
 
 
-async def test_an_event_says_that_there_is_no_room_for_a_policy() -> None:
+async def test_a_policy_that_exceeds_the_limit_gets_an_event() -> None:
     async with running() as world:
         ports = [{"protocol": "TCP", "port": 2 * number} for number in range(6000)]
         await world.policy(policy("large", ingress=[{"ports": ports}]))

@@ -19,7 +19,7 @@ def parsed(key: str = "ingress", **rule: Any) -> tuple[Allowance, ...]:
     return parse_policy(policy("p", **spec), MOST).rules["ingress" if key == "ingress" else "egress"]
 
 
-def test_policy_types_say_in_which_directions_pods_are_isolated() -> None:
+def test_policy_types_decide_the_directions_of_isolation() -> None:
     assert parse_policy(policy("p"), MOST).rules == {"ingress": ()}
     assert parse_policy(policy("p", policyTypes=["Egress"]), MOST).rules == {"egress": ()}
     both = policy("p", policyTypes=["Ingress", "Egress"], egress=[{}])
@@ -62,7 +62,7 @@ _networks = st.builds(
 
 
 @given(_networks, st.lists(_networks, max_size=4))
-def test_blocks_hold_what_python_says(cidr: str, exceptions: list[str]) -> None:
+def test_blocks_agree_with_pythons_ipaddress(cidr: str, exceptions: list[str]) -> None:
     found = parsed(**{"from": [{"ipBlock": {"cidr": cidr, "except": exceptions}}]})
     for low in range(256):
         address = ipaddress.IPv4Address(0x0AF40000 + low)
@@ -72,7 +72,7 @@ def test_blocks_hold_what_python_says(cidr: str, exceptions: list[str]) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 8)), max_size=8))
-def test_merged_ranges_have_the_same_numbers_and_are_apart(pairs: list[tuple[int, int]]) -> None:
+def test_merged_ranges_have_the_same_numbers_and_do_not_touch(pairs: list[tuple[int, int]]) -> None:
     ranges = [(first, first + length) for first, length in pairs]
     merged = merge(ranges)
     assert {n for a, b in merged for n in range(a, b + 1)} == {n for a, b in ranges for n in range(a, b + 1)}
@@ -88,7 +88,7 @@ def test_merged_ranges_have_the_same_numbers_and_are_apart(pairs: list[tuple[int
         {"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": [f"10.0.{n}.0/24" for n in range(0, 256, 2)] * 5}}]},
     ],
 )
-def test_policies_weigh_what_they_hold(rule: dict[str, Any]) -> None:
+def test_the_weight_of_a_policy_grows_with_its_content(rule: dict[str, Any]) -> None:
     large = policy("p", ingress=[rule])
     assert parse_policy(large, 100).weight > 100
     assert parse_policy(large, 100).without_rules().rules == {"ingress": ()}

@@ -72,7 +72,7 @@ _steps = st.one_of(
 
 
 class World:
-    """A table with its filter, and the objects that both follow."""
+    """A table with its filter, and the objects from which they are made."""
 
     def __init__(self, **options: Any) -> None:
         self.table = PolicyTable(is_beside_api=lambda ip: False, api=("172.18.0.2", 6443), **options)
@@ -104,7 +104,7 @@ class World:
             self.table.pod_changed("ADDED", made)
             self.table.address_known(made["metadata"]["uid"], ip)
             if known is not None:
-                # Another pod got the address before this event came.
+                # Another pod gets the address before this event arrives.
                 self.table.pod_changed("DELETED", known)
                 self.table.address_gone(known["metadata"]["uid"])
         else:
@@ -133,7 +133,7 @@ class World:
         return means(policies, self.pods, self.namespaces, source, target, port, protocol)
 
     def check(self) -> None:
-        """Compare the filter, and the decisions about connections, with those that the objects demand."""
+        """Check the filter's decisions about connections against the meaning of the objects."""
         for source in (*IPS, "127.0.0.1"):
             for target in IPS:
                 for protocol, port in WAYS:
@@ -158,11 +158,11 @@ def test_the_filter_does_what_the_policies_mean_after_any_changes(steps: list[tu
         world.step(*step)
     world.step("apply")
     world.check()
-    # A filter that is made anew has the same state.
+    # A new filter, made from the table, has the same state.
     world.filter.reset()
     world.filter.apply(world.table.changes_from_empty())
     world.check()
-    # No rule of the deleted objects is left.
+    # After the deletion of all objects, the filter has no rules.
     for namespace in NAMESPACES:
         for number in range(3):
             world.step("policy", namespace, number, None)
@@ -172,7 +172,7 @@ def test_the_filter_does_what_the_policies_mean_after_any_changes(steps: list[tu
     assert not world.filter.groups
 
 
-def test_each_moment_of_a_change_allows_what_was_or_will_be_allowed() -> None:
+def test_during_a_change_connections_are_allowed_as_before_or_as_after() -> None:
     """A large change takes several transactions of the kernel."""
     world = World()
     for number, labels in enumerate(LABELS):
@@ -210,7 +210,7 @@ def test_changes_are_proportional_to_what_has_changed() -> None:
         packets.apply(found)
         return len(found)
 
-    # 500 chains, 50 sets that they share, 50 groups, 200 pods.
+    # These are 500 chains, 50 sets that the chains share, 50 groups, and 200 pods.
     assert changes() == 800
     new = pod("new", labels={"app": "app-3"})
     table.pod_changed("ADDED", new)
@@ -222,7 +222,7 @@ def test_changes_are_proportional_to_what_has_changed() -> None:
     assert changes() == 0
     one = policy("p0", pods={"app": "app-0"}, ingress=[{}])
     table.policy_changed("MODIFIED", one)
-    # A chain and a group instead of another chain and group, four pods.
+    # One chain and one group are replaced (four changes), and four pods change.
     assert changes() == 8
     table.policy_changed("MODIFIED", {**one, "metadata": {**one["metadata"], "labels": {"x": "y"}}})
     assert changes() == 0
@@ -236,11 +236,11 @@ def test_the_work_comes_in_small_pieces() -> None:
     for number in range(100):
         peers = [{"podSelector": {"matchLabels": {"app": f"{number}"}}}]
         table.policy_changed("ADDED", policy(f"p{number}", ingress=[{"from": peers}]))
-    # Filling 100 sets with 200 pods, finding the pods of 100 policies, comparing each pod with sets and policies.
+    # The work: fill 100 sets with 200 pods, find the pods of 100 policies, compare each pod with sets and policies.
     assert sum(1 for _ in table.update()) > 4 * 200
 
 
-def test_an_update_ends_although_there_are_always_new_events() -> None:
+def test_an_update_ends_even_if_new_events_always_arrive() -> None:
     table = PolicyTable()
     table.pod_changed("ADDED", pod("one"))
     table.address_known("uid-one", IPS[0])
@@ -253,7 +253,7 @@ def test_an_update_ends_although_there_are_always_new_events() -> None:
     assert table.group("ingress", IPS[0]) is not None
 
 
-def test_a_namespace_cannot_take_all_the_room() -> None:
+def test_a_namespace_cannot_use_the_whole_limit() -> None:
     reports: list[tuple[tuple[str, str], bool]] = []
     world = World(most_of_namespace=100, on_cut=lambda key, cut: reports.append((key, cut)))
     world.step("pod", 0, "one", {"app": "a"})
@@ -265,7 +265,7 @@ def test_a_namespace_cannot_take_all_the_room() -> None:
     world.step("policy", "two", 0, small)
     world.step("apply")
     assert reports == [(("one", "p0"), True)]
-    # The policy isolates its pods and allows no connection.
+    # The policy that is too large isolates its pods, and its rules allow no connection.
     assert not world.filter.allows(IPS[1], IPS[0], 1, "TCP")
     assert world.filter.allows(IPS[0], IPS[1], 80, "TCP")
     world.step("policy", "one", 1, small)
@@ -277,7 +277,7 @@ def test_a_namespace_cannot_take_all_the_room() -> None:
     world.check()
 
 
-def test_a_policy_without_room_is_enforced_when_there_is_room_again() -> None:
+def test_a_policy_over_the_limit_is_enforced_when_others_are_deleted() -> None:
     world = World(most_of_namespace=20)
     world.step("pod", 0, "one", {})
     ports = [[{"protocol": "TCP", "port": 2 * n + 100 * k} for n in range(6)] for k in range(3)]
@@ -294,7 +294,7 @@ def test_a_policy_without_room_is_enforced_when_there_is_room_again() -> None:
     assert sorted(answers[1:]) == [False, True]
 
 
-def test_policies_without_room_are_not_read_again_while_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_policies_over_the_limit_are_not_parsed_repeatedly(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
     def note(obj: Any, most: int) -> Any:
@@ -316,14 +316,14 @@ def test_policies_without_room_are_not_read_again_while_there_is_none(monkeypatc
     world.step("policy", "one", 0, spec(19))
     world.step("apply")
     assert read == ["p0"]
-    # The deletion of the first one makes room for one other.
+    # After the deletion of the first policy, one other policy is within the limit.
     world.step("policy", "one", 0, None)
     world.step("apply")
     assert len(read) == 2
     world.check()
 
 
-def test_a_policy_that_cannot_be_read_allows_nothing() -> None:
+def test_an_invalid_policy_allows_nothing() -> None:
     world = World()
     world.step("pod", 0, "one", {"app": "a"})
     world.step(
@@ -333,7 +333,7 @@ def test_a_policy_that_cannot_be_read_allows_nothing() -> None:
     assert not world.filter.allows(IPS[1], IPS[0], 80, "TCP")
 
 
-def test_a_pod_on_its_nodes_network_is_its_node() -> None:
+def test_a_pod_on_its_nodes_network_counts_as_the_node() -> None:
     world = World()
     host = pod("host", labels={"app": "a"})
     host["spec"]["hostNetwork"] = True
@@ -345,8 +345,8 @@ def test_a_pod_on_its_nodes_network_is_its_node() -> None:
     assert not world.filter.isolated["egress"]
 
 
-def test_a_thousand_random_changes_leave_nothing_behind() -> None:
-    """Sets and chains are deleted with their last user, also when the work is interrupted."""
+def test_a_thousand_random_changes_leave_no_unused_elements() -> None:
+    """Sets and chains are deleted after their last use, even if the work is interrupted."""
     chance, world = random.Random(5), World()
     specs = [
         {
@@ -372,7 +372,7 @@ def test_a_thousand_random_changes_leave_nothing_behind() -> None:
             case 2:
                 world.step("gone", chance.randrange(4))
             case 3:
-                # Something changes in the middle of the work.
+                # Make a change in the middle of the work.
                 for number, _piece in enumerate(world.table.update()):
                     if number == chance.randrange(4):
                         world.step("gone", chance.randrange(4))

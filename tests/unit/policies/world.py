@@ -1,4 +1,4 @@
-"""A packet filter in memory, as strict as the kernel, and the meaning of policies, computed from the objects alone."""
+"""A packet filter in memory, as strict as the kernel, and the meaning of policies, computed only from the objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hatchway.kube.selectors import selector_matches
 
 
 class MemoryFilter:
-    """Raises the kernel's errors: for elements that exist already, do not exist, or are in use."""
+    """A packet filter that raises the kernel's errors: for elements that exist already, do not exist, or are in use."""
 
     def __init__(self) -> None:
         self.reset()
@@ -122,9 +122,9 @@ def means(
     port: int,
     protocol: str,
 ) -> bool:
-    """Return whether policies allow a connection, read from the objects as their documentation says.
+    """Return whether policies allow a connection, by the documentation of NetworkPolicy.
 
-    pods: by address. source, target: addresses.
+    pods: address -> Pod. source, target: addresses.
     """
     for own, peer, kind, key, peers in (
         (source, target, "Egress", "egress", "to"),

@@ -1,4 +1,4 @@
-"""Parsing of requests into events, without a connection and an event loop: the division of the bytes does not matter."""
+"""Parsing of requests into events, without a connection and an event loop, from any pieces of the bytes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def joined(events: list[object]) -> list[object]:
 
 
 @given(st.lists(st.sampled_from(list(MEANT)), min_size=1, max_size=4), st.lists(st.integers(0, 10_000), max_size=12))
-def test_pieces_mean_what_the_whole_means(messages: list[bytes], cuts: list[int]) -> None:
+def test_events_do_not_depend_on_the_pieces_of_the_bytes(messages: list[bytes], cuts: list[int]) -> None:
     data = b"".join(messages)
     edges = [0, *sorted({cut % len(data) for cut in cuts}), len(data)]
     reader = RequestReader(Limits())
@@ -65,18 +65,18 @@ def test_pieces_mean_what_the_whole_means(messages: list[bytes], cuts: list[int]
     assert not reader.buffer and not reader.in_body and not reader.in_head
 
 
-def test_a_body_is_not_read_before_it_is_asked_for() -> None:
+def test_a_body_is_not_parsed_before_it_is_requested() -> None:
     reader = RequestReader(Limits())
     reader.receive(PUT + GET)
     assert isinstance(reader.next_event(), Request)
     assert reader.in_body and len(reader.buffer) == 12 + len(GET)
     assert reader.next_event() == b"hello\r\n\r\nyou"
-    assert reader.in_body  # its end is an event of its own
+    assert reader.in_body  # the end of the body is a separate event
     assert reader.next_event() == BodyEnd([])
     assert not reader.in_body and reader.buffer == GET
 
 
-def test_a_request_cannot_be_changed() -> None:
+def test_request_objects_are_immutable() -> None:
     reader = RequestReader(Limits())
     reader.receive(GET)
     request = reader.next_event()
@@ -94,7 +94,7 @@ def test_a_request_cannot_be_changed() -> None:
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 2000, 431),
     ],
 )
-def test_what_cannot_become_a_request_is_refused_at_once(data: bytes, status: int) -> None:
+def test_bytes_that_cannot_begin_a_request_are_refused_at_once(data: bytes, status: int) -> None:
     reader = RequestReader(Limits(head=1000))
     reader.receive(data)
     with pytest.raises(BadMessage) as error:
@@ -106,7 +106,7 @@ def test_what_cannot_become_a_request_is_refused_at_once(data: bytes, status: in
     assert reader.next_event() == GET and reader.in_body
 
 
-def test_large_heads_take_room_and_give_it_back() -> None:
+def test_large_heads_are_counted_until_they_are_parsed() -> None:
     before = HEADS.taken
     reader = RequestReader(Limits())
     reader.receive(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 100_000)
@@ -114,7 +114,7 @@ def test_large_heads_take_room_and_give_it_back() -> None:
     assert HEADS.taken - before >= 60_000
     reader.receive(b"\r\n\r\n")
     request = reader.next_event()
-    assert isinstance(request, Request) and request.head == b""  # too large to be kept
+    assert isinstance(request, Request) and request.head == b""  # a head of this size is not kept
     reader.share.release()
     assert HEADS.taken == before
 
@@ -123,7 +123,7 @@ def test_a_body_in_bulk() -> None:
     reader = RequestReader(Limits())
     reader.receive(b"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc")
     assert isinstance(reader.next_event(), Request)
-    assert reader.bulk_left == 0  # a piece of it waits
+    assert reader.bulk_left == 0  # a piece of the body is still buffered
     assert reader.next_event() == b"abc"
     assert reader.bulk_left == 7
     assert not reader.skip_bulk(3) and reader.next_event() is None

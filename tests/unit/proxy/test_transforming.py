@@ -1,4 +1,4 @@
-"""A long body goes through a transform in slices, and other tasks run between the slices."""
+"""A transform gets a long body in slices, and other tasks run between the slices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SLICE = 64 * 1024
 
 
 class Noted:
-    """A transform that records how much it got in each turn of the event loop."""
+    """A transform that records the number of bytes that it got in each turn of the event loop."""
 
     def __init__(self, fails_at: int = -1) -> None:
         self.fed: list[tuple[int, int]] = []
@@ -64,7 +64,7 @@ DATA = bytes(range(256)) * (1024 * 3 + 7)
 
 
 @pytest.mark.parametrize("size", [1, SLICE, SLICE + 1, 256 * 1024, len(DATA)])
-async def test_slices_in_order_one_a_turn(size: int) -> None:
+async def test_one_slice_in_each_turn_and_in_order(size: int) -> None:
     transform = Noted()
     out = Out(transform)
     out.body.feed(DATA[:size])
@@ -80,7 +80,7 @@ async def test_slices_in_order_one_a_turn(size: int) -> None:
         assert len(set(turns)) == len(turns)
 
 
-async def test_it_says_when_more_may_be_read() -> None:
+async def test_ready_is_called_when_more_may_be_read() -> None:
     out = Out(Noted())
     out.body.feed(DATA)
     await out.calm()
@@ -89,7 +89,7 @@ async def test_it_says_when_more_may_be_read() -> None:
     assert out.calls == ["ready"] and out.made == DATA + b"short"
 
 
-async def test_a_full_client_holds_it() -> None:
+async def test_a_client_that_does_not_read_pauses_the_transform() -> None:
     out = Out(Noted())
     out.body.feed(DATA)
     out.body.hold()
@@ -105,7 +105,7 @@ async def test_a_full_client_holds_it() -> None:
 
 
 @pytest.mark.parametrize("at", [0, 2])
-async def test_nothing_follows_a_failure(at: int) -> None:
+async def test_no_output_after_a_failure(at: int) -> None:
     out = Out(Noted(at))
     out.body.feed(DATA)
     out.end() if out.body.busy else None
@@ -115,7 +115,7 @@ async def test_nothing_follows_a_failure(at: int) -> None:
     assert len(out.made) == at * SLICE
 
 
-async def test_nothing_follows_a_cancellation() -> None:
+async def test_no_output_after_a_cancellation() -> None:
     out = Out(Noted())
     out.body.feed(DATA)
     out.end()

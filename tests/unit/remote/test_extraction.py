@@ -1,4 +1,4 @@
-"""Archives of hostile pods: nothing is written or linked outside of the destination."""
+"""Extraction of archives from hostile pods: nothing is written or linked outside of the destination."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_modes_times_and_contents_are_kept(to: Destination) -> None:
 @pytest.mark.parametrize(
     "path", ["/etc/passwd", "../x", "src/../../x", "other/x", "", "src/" + "d/" * 600, "src/" + "n" * 256]
 )
-def test_a_path_that_is_not_below_what_was_asked_for(to: Destination, path: str) -> None:
+def test_a_path_outside_of_the_requested_directory_is_refused(to: Destination, path: str) -> None:
     with pytest.raises(UnsafeMember):
         to.extraction.begin(file(path))
 
@@ -140,7 +140,7 @@ def test_a_hard_link_to_a_file_that_a_link_has_replaced(to: Destination, deep: i
 
 
 def test_a_hard_link_to_a_file_that_was_replaced_by_another_name(to: Destination) -> None:
-    """On a file system that ignores the case of names, a link `S` replaces the file `s`."""
+    """If the file system ignores the case of names, a link `S` replaces the file `s`."""
     to.put(directory("src"))
     to.put(directory("src/d"))
     to.put(file("src/d/s"), b"content")
@@ -161,7 +161,7 @@ def test_a_hard_link_to_itself_and_to_a_hard_link(to: Destination) -> None:
     assert (to.path / "copy/c").read_text() == "a"
 
 
-def test_no_order_of_members_makes_a_link_out_of_the_copy(tmp_path: Path) -> None:
+def test_in_no_order_of_members_a_link_leads_out_of_the_copy(tmp_path: Path) -> None:
     members = [
         *(file(path) for path in ("src/a", "src/d/e/a")),
         *(symlink(path, link) for path in ("src/a", "src/d/e/a") for link in ("../..", "../d", "a")),
@@ -186,7 +186,7 @@ def test_no_order_of_members_makes_a_link_out_of_the_copy(tmp_path: Path) -> Non
     st.integers(0, 0o7777777),
     st.dictionaries(st.sampled_from(["mtime", "path", "linkpath", "size"]), st.text(), max_size=2),
 )
-def test_no_header_makes_anything_else_than_a_declared_error(
+def test_any_header_is_accepted_or_raises_a_declared_error(
     tmp_path_factory: pytest.TempPathFactory, kinds: list[bytes], mtime: int, mode: int, known: dict[str, str]
 ) -> None:
     to = Destination(tmp_path_factory.mktemp("tree"))
@@ -212,7 +212,7 @@ def test_no_header_makes_anything_else_than_a_declared_error(
         to.extraction.close()
 
 
-def test_devices_and_privileges_are_left_out(to: Destination) -> None:
+def test_devices_and_privileges_are_omitted(to: Destination) -> None:
     to.put(directory("src"))
     to.put(Member("src/null", Kind.OTHER, 0o666, 0, 0))
     to.put(file("src/su", 0o6755))
@@ -225,7 +225,7 @@ LINKS = st.lists(st.sampled_from(["..", ".", "a", "b", "l0", "l1", "l2"]), min_s
 
 
 @given(st.lists(st.tuples(st.sampled_from(["", "a/", "a/b/"]), LINKS), min_size=1, max_size=4))
-def test_links_that_are_made_never_lead_out_together(
+def test_combinations_of_links_never_lead_outside(
     tmp_path_factory: pytest.TempPathFactory, links: list[tuple[str, str]]
 ) -> None:
     root = tmp_path_factory.mktemp("tree") / "copy"

@@ -1,4 +1,4 @@
-"""Lines of a log: divided anywhere, and each printed once although the log is read again after interruptions."""
+"""Lines of a log: they may be divided anywhere, and each is printed once, even if the log is requested again."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ CUTS = st.lists(st.integers(0, 3000), max_size=4)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), TEXTS), max_size=12), st.integers(0, 12), CUTS, CUTS)
-def test_after_a_break_every_line_comes_once(
+def test_after_a_break_every_line_is_printed_once(
     log: list[tuple[int, bytes]], broken_at: int, first: list[int], second: list[int]
 ) -> None:
-    """Several lines may have the same time; the log is requested again from the second of the last line."""
+    """Several lines may have the same time. After a break, the log is requested from the last line's second on."""
     log = sorted(log, key=lambda line: line[0])
     stamped = [b"2026-01-01T00:00:0%d.000000001Z %b\n" % line for line in log]
     reader = LogReader(keep_stamps=False)
@@ -40,7 +40,7 @@ def test_after_a_break_every_line_comes_once(
     assert found == b"".join(text + b"\n" for _, text in log)
 
 
-def test_a_line_that_broke_off_comes_whole() -> None:
+def test_an_interrupted_line_is_printed_completely() -> None:
     reader = LogReader(keep_stamps=False)
     whole = b"2026-01-01T00:00:01Z one\n2026-01-01T00:00:02Z two\n"
     assert b"".join(piece for piece, _ in reader.feed(whole[:-6])) == b"one\n"
@@ -64,10 +64,10 @@ def test_a_line_whose_beginning_was_printed_is_continued() -> None:
     st.lists(st.tuples(st.integers(0, 2000), st.booleans()), max_size=3),
     CUTS,
 )
-def test_after_a_break_anywhere_every_byte_comes_once(
+def test_after_a_break_anywhere_every_byte_is_printed_once(
     log: list[tuple[int, bytes]], breaks: list[tuple[int, bool]], cuts: list[int]
 ) -> None:
-    """A body may end anywhere, in order or not. Lines that are longer than a piece are passed on in part before."""
+    """A body may end anywhere, properly or by an error. A line longer than a piece is printed in parts."""
     log = sorted(log, key=lambda line: line[0])
     stamped = [b"2026-01-01T00:00:0%d.000000001Z %b\n" % line for line in log]
     reader = LogReader(keep_stamps=False)
@@ -87,18 +87,18 @@ def test_after_a_break_anywhere_every_byte_comes_once(
     assert sum(begins for _, begins in found) == len(log)
 
 
-def test_text_without_times_is_passed_on_as_it_is() -> None:
+def test_text_without_times_is_not_changed() -> None:
     reader = LogReader(keep_stamps=True, stamped=False)
     text = b"2026-01-01T00:00:01Z the program's own time\n2026"
     assert lines_of(text, reader, [3, 30]) == text
 
 
-def test_times_are_kept_when_they_are_asked_for() -> None:
+def test_times_are_kept_on_request() -> None:
     line = b"2026-01-01T00:00:01.5+02:00 x\n"
     assert lines_of(line, LogReader(keep_stamps=True), []) == line
 
 
-def test_a_line_without_an_end_is_handed_on_in_pieces() -> None:
+def test_a_long_line_is_returned_in_pieces() -> None:
     reader = LogReader(keep_stamps=False)
     long = b"x" * (3 * PIECE)
     data = b"2026-01-01T00:00:01Z " + long + b"\nno time\n"
@@ -109,7 +109,7 @@ def test_a_line_without_an_end_is_handed_on_in_pieces() -> None:
 
 
 @given(st.binary(max_size=200), st.integers(0, 200))
-def test_lines_are_cut_wherever_they_arrive(data: bytes, cut: int) -> None:
+def test_lines_do_not_depend_on_the_pieces_of_the_response(data: bytes, cut: int) -> None:
     cutter = LineCutter()
     found = [*cutter.feed(data[:cut]), *cutter.feed(data[cut:])]
     assert b"".join(found) + cutter.end() == data

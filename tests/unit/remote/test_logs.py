@@ -20,9 +20,9 @@ MANY = PodSet(Workload("services", "web", "here"), label_selector="app=web")
 
 
 class Cluster:
-    """Pods with logs. A log is a list of (time, line); `breaks` cuts answers after so many lines, once each.
+    """Pods with logs. A log is a list of (time, line). breaks: each number cuts one answer after so many lines.
 
-    asked: the queries for logs.
+    asked: the received queries for logs.
     """
 
     def __init__(self) -> None:
@@ -118,7 +118,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     return Cluster()
 
 
-async def test_every_line_comes_once_through_breaks(cluster: Cluster) -> None:
+async def test_every_line_is_printed_once_in_spite_of_breaks(cluster: Cluster) -> None:
     cluster.set("web-0", running=True)
     cluster.lines["web-0"] = [(1, "a"), (1, "b"), (2, "c"), (2, "d"), (3, "e")]
     cluster.breaks = [1, 2, 0, 3]
@@ -134,7 +134,7 @@ async def test_every_line_comes_once_through_breaks(cluster: Cluster) -> None:
     assert not found.notes
 
 
-async def test_a_container_that_is_started_again_is_followed_on(cluster: Cluster) -> None:
+async def test_following_continues_after_a_container_is_restarted(cluster: Cluster) -> None:
     cluster.set("web-0", running=True)
     cluster.lines["web-0"] = [(1, "first run")]
     found = Follower(cluster, ONE)
@@ -152,7 +152,7 @@ async def test_a_container_that_is_started_again_is_followed_on(cluster: Cluster
     await asyncio.wait_for(task, 10)
 
 
-async def test_pods_that_come_are_read_from_their_first_line(cluster: Cluster) -> None:
+async def test_logs_of_new_pods_are_printed_from_the_first_line(cluster: Cluster) -> None:
     cluster.set("web-0", running=True)
     cluster.lines["web-0"] = [(1, "old")]
     found = Follower(cluster, MANY, LogOptions(tail=1))
@@ -166,7 +166,7 @@ async def test_pods_that_come_are_read_from_their_first_line(cluster: Cluster) -
     await asyncio.wait([task])
 
 
-async def test_who_may_not_watch_sees_one_pods_log_to_its_end(cluster: Cluster) -> None:
+async def test_without_the_right_to_watch_one_pods_log_is_printed_to_its_end(cluster: Cluster) -> None:
     cluster.refuse_watch = True
     cluster.set("web-0", running=True)
     cluster.lines["web-0"] = [(1, "a")]
@@ -190,7 +190,7 @@ async def test_all_logs_once(cluster: Cluster) -> None:
     assert found.lines == [("web-0", "of web-0"), ("web-1", "of web-1")]
 
 
-async def test_a_line_in_which_an_answer_ended_is_continued(cluster: Cluster) -> None:
+async def test_a_line_interrupted_by_the_end_of_an_answer_is_continued(cluster: Cluster) -> None:
     cluster.set("web-0", running=True)
     cluster.lines["web-0"] = [(1, "a"), (2, "a line that is long"), (3, "b")]
     answers = cluster.pieces

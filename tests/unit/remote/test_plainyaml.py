@@ -1,4 +1,4 @@
-"""The small reader of kubeconfigs: it reads what libyaml reads, or nothing."""
+"""The small parser of kubeconfigs: its result is that of libyaml, or None."""
 
 from __future__ import annotations
 
@@ -54,21 +54,21 @@ def test_a_kubeconfig_as_kubectl_writes_it() -> None:
 
 
 @given(DOCUMENTS, st.booleans(), st.integers(2, 4))
-def test_what_is_read_is_what_libyaml_reads(document: dict[str, Any], sort: bool, indent: int) -> None:
+def test_documents_give_the_result_of_libyaml_or_none(document: dict[str, Any], sort: bool, indent: int) -> None:
     text = yaml.safe_dump(document, sort_keys=sort, indent=indent)
     found = parse(text)
     assert found is None or found == yaml.safe_load(text)
 
 
 @given(st.text("ab:- \n#'\"{}[]&*|>!%@`~0123.", max_size=40))
-def test_other_texts_are_read_alike_or_not_at_all(text: str) -> None:
+def test_other_texts_give_the_result_of_libyaml_or_none(text: str) -> None:
     found = parse(text)
     if found is not None:
         assert found == yaml.safe_load(text)
 
 
 @given(st.integers(0, len(KUBECONFIG)), st.text("ab:- \n#'\"{}[]&*|>!\t", max_size=4))
-def test_an_edited_kubeconfig_is_read_alike_or_not_at_all(at: int, typed: str) -> None:
+def test_an_edited_kubeconfig_gives_the_result_of_libyaml_or_none(at: int, typed: str) -> None:
     text = KUBECONFIG[:at] + typed + KUBECONFIG[at:]
     found = parse(text)
     if found is not None:
@@ -98,5 +98,5 @@ def test_an_edited_kubeconfig_is_read_alike_or_not_at_all(at: int, typed: str) -
         "",
     ],
 )
-def test_what_is_left_to_the_full_reader(text: str) -> None:
+def test_texts_that_are_left_to_the_full_parser(text: str) -> None:
     assert parse(text) is None

@@ -12,13 +12,13 @@ async def _explained(code: int, message: str) -> tuple[str, str]:
     return told.message, told.hint
 
 
-async def test_a_container_that_does_not_run_is_named_with_what_shows_why() -> None:
-    # What a kubelet says (kubelet_pods.go, GetExec).
+async def test_the_error_about_a_container_that_does_not_run_suggests_a_command() -> None:
+    # The kubelet's message (kubelet_pods.go, GetExec).
     message, hint = await _explained(500, 'container not found ("main")')
     assert message == "pod web, container main: the container does not run now"
     assert "kubectl describe pod" in hint
 
 
-async def test_another_error_of_the_server_stays_as_it_is() -> None:
+async def test_other_errors_of_the_server_are_not_changed() -> None:
     message, _ = await _explained(500, "etcd is away")
     assert message == "etcd is away"

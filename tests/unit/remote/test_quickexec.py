@@ -1,4 +1,4 @@
-"""The fast start of `hatchway exec`: when it is used, and that it imports few modules."""
+"""The fast start of `hatchway exec`: the command lines that use it, and its few imports."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hatchway.remote import quickconfig, quickexec, quickpod
 PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
 
-def test_nothing_is_imported_that_takes_long() -> None:
+def test_no_slow_modules_are_imported() -> None:
     program = (
         "import sys; before = set(sys.modules)\n"
         "import hatchway.cli, hatchway.printable; from hatchway.remote import quickexec, quickconfig; import _ssl, _socket\n"
@@ -40,7 +40,7 @@ def test_nothing_is_imported_that_takes_long() -> None:
         ("--namespace=shop web-0 --context c -- true", ({"namespace": "shop", "context": "c"}, "web-0", ["true"])),
     ],
 )
-def test_lines_that_go_the_short_way(line: str, parsed: object) -> None:
+def test_command_lines_with_the_fast_start(line: str, parsed: object) -> None:
     assert quickexec._parse(line.split()) == parsed
 
 
@@ -50,7 +50,7 @@ def test_lines_that_go_the_short_way(line: str, parsed: object) -> None:
      "--as bob web-0 -- true", "web-0 extra -- true", "--help", "-n", "web-0 -n -- true", "WEB -- true",
      "../x -- true", ".. -- true", ". -- true", "-x -- true", "-n=shop web-0 -- true"],
 )  # fmt: skip
-def test_lines_that_go_the_other_way(line: str) -> None:
+def test_command_lines_without_the_fast_start(line: str) -> None:
     parsed = quickexec._parse(line.split())
     assert parsed is None or parsed[0].get("namespace") == "--"
 
@@ -108,17 +108,17 @@ def test_a_plain_context(load: object) -> None:
         {"context_cluster": "other"},
     ],
 )
-def test_what_is_special_is_left_to_the_whole_reader(load: object, more: dict[str, object]) -> None:
+def test_other_contexts_are_left_to_the_full_implementation(load: object, more: dict[str, object]) -> None:
     assert load(document(**more)) is None  # type: ignore[operator]
 
 
-def test_a_proxy_of_the_environment_is_left_to_the_other_way(load: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_prevents_the_fast_start(load: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")
     assert load(document()) is None  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("size", [0, 5, 125, 126, 65535, 65536])
-def test_frames_are_read_when_they_are_whole(size: int) -> None:
+def test_frames_are_parsed_when_they_are_complete(size: int) -> None:
     payload = b"\x01" + bytes(size)
     length = len(payload)
     if length < 126:
@@ -144,7 +144,7 @@ def _reader(data: bytes, size: int) -> Callable[[], bytes]:
 
 
 @given(st.binary(max_size=200), st.integers(1, 50), st.lists(st.integers(1, 60), max_size=8))
-def test_bodies_are_read_whole_and_in_chunks(body: bytes, size: int, lengths: list[int]) -> None:
+def test_bodies_with_a_length_and_in_chunks_are_read(body: bytes, size: int, lengths: list[int]) -> None:
     fields = {"content-length": str(len(body))}
     assert quickpod.read_body(_reader(body, size), fields, b"") == body
     chunks, rest = b"", body
@@ -175,7 +175,7 @@ def test_bodies_without_a_known_end_are_not_read(length: dict[str, str]) -> None
         quickpod.read_body(_reader(b"four", 4), length, b"")
 
 
-def test_a_chunk_s_line_that_does_not_end_is_not_read_for_ever() -> None:
+def test_an_endless_line_of_a_chunk_is_an_error() -> None:
     with pytest.raises(quickpod.Incomplete):
         quickpod.read_body(lambda: b"0" * 1000, {"transfer-encoding": "chunked"}, b"")
 
@@ -191,6 +191,6 @@ def test_a_chunk_s_line_that_does_not_end_is_not_read_for_ever() -> None:
         ([], None),
     ],
 )
-def test_the_container_that_is_meant(pod: object, chosen: str | None) -> None:
+def test_the_chosen_container(pod: object, chosen: str | None) -> None:
     assert quickpod.default_container(json.dumps(pod).encode()) == chosen
     assert quickpod.default_container(json.dumps(pod).encode()[:-1]) is None

@@ -12,7 +12,7 @@ from hatchway.wire.channels import STDOUT, CommandResult
 
 
 class Listing:
-    """A container whose `find` prints these pieces; at the same time, the command that runs."""
+    """A container whose `find` prints these pieces. The same object stands for the running command."""
 
     def __init__(self, pieces: itertools.chain[bytes]) -> None:
         self._pieces = pieces
@@ -45,11 +45,11 @@ async def test_tree_is_read_from_lines_in_any_pieces() -> None:
 
 
 @pytest.mark.parametrize("line", [b"1 1 81a4 other/a", b"1 1 81a4 data", b"1 1 81a4", b"-1 1 81a4 data/a"])
-async def test_line_that_find_would_not_print_makes_the_tree_unknown(line: bytes) -> None:
+async def test_line_that_find_cannot_print_makes_the_tree_unknown(line: bytes) -> None:
     assert await list_tree(_container(b"1 1 41ed data\n", line + b"\n"), "/srv", "data") is None
 
 
-async def test_names_do_not_take_all_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_for_names_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resuming, "_MOST_BYTES", 100_000)
     endless = (b"1 1 81a4 data/%d%s\n" % (number, b"x" * 1000) for number in itertools.count())
     container = Listing(itertools.chain(endless))

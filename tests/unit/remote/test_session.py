@@ -9,7 +9,7 @@ from hatchway.remote import console, session
 
 
 @pytest.mark.parametrize("can_end_input", [True, False])
-async def test_a_server_that_cannot_end_input_is_named(monkeypatch: pytest.MonkeyPatch, can_end_input: bool) -> None:
+async def test_a_server_that_cannot_end_input_is_reported(monkeypatch: pytest.MonkeyPatch, can_end_input: bool) -> None:
     pieces = [b"all of it", b""]
     done: list[Any] = []
 

@@ -1,4 +1,4 @@
-"""Archives read in pieces of any size, as they arrive: those of Python's tarfile, and malformed ones."""
+"""Archives that arrive in pieces of any size: archives of Python's tarfile, and malformed archives."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read(data: bytes, cuts: list[int] | None = None) -> list[tuple[Member, bytes
     st.sampled_from([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
     st.lists(st.integers(0, 20000), max_size=6),
 )
-def test_what_tarfile_writes_is_read_however_it_arrives(
+def test_archives_of_tarfile_are_read_in_any_pieces(
     files: list[tuple[str, bytes, int, int]], format: int, cuts: list[int]
 ) -> None:
     members = []
@@ -86,7 +86,7 @@ def test_kinds_of_members(format: int) -> None:
     assert [member.link for member, _ in found][2:4] == ["m0", "m0"]
 
 
-def test_a_size_beyond_octal_digits() -> None:
+def test_a_size_too_large_for_octal_digits() -> None:
     info = tarfile.TarInfo("large")
     info.size = 20 << 30
     for format in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
@@ -102,12 +102,12 @@ def test_times_of_pax_have_fractions() -> None:
 
 
 @pytest.mark.parametrize("mtime", ["9999999999999999999", "253402300800", "9999999999999999999.999999999"])
-def test_times_that_no_disk_can_keep_are_the_latest_one(mtime: str) -> None:
+def test_times_that_no_disk_can_store_become_the_latest_time(mtime: str) -> None:
     info = tarfile.TarInfo("f")
     info.pax_headers = {"mtime": mtime}
     assert read(written([(info, b"")], tarfile.PAX_FORMAT))[0][0].mtime == 253_402_300_799_000_000_000
     info = tarfile.TarInfo("f")
-    # In base 256.
+    # tarfile writes this time in base 256.
     info.mtime = int(float(mtime))
     assert read(written([(info, b"")], tarfile.GNU_FORMAT))[0][0].mtime == 253_402_300_799_000_000_000
 
@@ -129,13 +129,13 @@ def oversized(kind: bytes) -> bytes:
         oversized(tarfile.XGLTYPE),
     ],
 )
-def test_what_is_refused(data: bytes) -> None:
+def test_archives_that_are_refused(data: bytes) -> None:
     with pytest.raises(TarError):
         list(TarReader().feed(data))
 
 
 @given(st.binary(max_size=1500), st.integers(0, 3000), st.integers(0, 3000))
-def test_nothing_else_than_a_tar_error_comes_of_any_bytes(noise: bytes, at: int, cut: int) -> None:
+def test_any_bytes_are_read_or_raise_tar_error(noise: bytes, at: int, cut: int) -> None:
     info = tarfile.TarInfo("n" * 150)
     whole = written([(info, b"content" * 50)], tarfile.PAX_FORMAT)
     data = whole[:at] + noise + whole[at + len(noise) :]

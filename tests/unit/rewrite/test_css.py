@@ -73,14 +73,14 @@ def test_pieces_make_no_difference(parts: list[str], cuts: list[int]) -> None:
 
 @settings(max_examples=400)
 @given(st.lists(FRAGMENTS, max_size=30))
-def test_idempotent_and_only_the_prefix_is_added(parts: list[str]) -> None:
+def test_rewriting_is_idempotent_and_only_adds_the_prefix(parts: list[str]) -> None:
     text = "".join(parts).encode()
     once = whole(rewriter, text)
     assert once.replace(PREFIX, b"") == text
     assert whole(rewriter, once) == once
 
 
-def test_long_urls_pass_and_nothing_is_kept() -> None:
+def test_long_urls_are_not_changed() -> None:
     text = b"a{b:url(/" + b"x" * (2 * URL_LIMIT) + b");c:url(/y)}"
     found = whole(rewriter, text)
     assert found == text.replace(b"url(/y)", b"url(" + PREFIX + b"/y)")

@@ -25,7 +25,7 @@ def told(value: str) -> bytes:
 
 
 @pytest.mark.parametrize("answer", ANSWERS, ids=lambda answer: repr(answer["text"]))
-def test_as_go_does(answer: dict[str, object]) -> None:
+def test_recorded_answers_of_go(answer: dict[str, object]) -> None:
     text, parsed = told(str(answer["text"])), answer["parsed"]
     assert isinstance(parsed, dict)
     if "error" in parsed:
@@ -44,7 +44,7 @@ def test_as_go_does(answer: dict[str, object]) -> None:
 
 
 @given(texts)
-def test_a_path_is_read_as_it_was_written(path: bytes) -> None:
+def test_an_escaped_path_is_unescaped_to_the_same_path(path: bytes) -> None:
     written = escape_path(path)
     assert unescape(written) == path or b"%" not in written
     assert escape_path(unescape(written)) == written
@@ -52,14 +52,14 @@ def test_a_path_is_read_as_it_was_written(path: bytes) -> None:
 
 
 @given(texts)
-def test_what_was_written_is_written_so_again(text: bytes) -> None:
+def test_a_formatted_url_is_equal_after_parsing_and_formatting(text: bytes) -> None:
     try:
         url = parse(text)
     except GoURLError:
         return
     once = bytes(url)
     if once.startswith(b"//") and not url.host and url.user is None:
-        return  # Go, too, writes a path of two slashes in such a way that it reads as a host: `/%2f a`
+        return  # A path that begins with two slashes (`/%2f a`) is parsed as a host after formatting, in Go, too.
     assert bytes(parse(once)) == once
 
 

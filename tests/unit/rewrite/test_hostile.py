@@ -1,7 +1,8 @@
-"""No answer of an application blocks the process that rewrites it: each input costs one pass at most.
+"""No answer of an application blocks the process that rewrites it: rewriting takes linear time for any input.
 
-The rewriters run on the event loop. Each of them gets many beginnings of something that never ends. Four times as
-many may take about four times as long. On average, a byte may not take much longer than a byte of an ordinary script.
+The rewriters run on the event loop. Each rewriter gets many beginnings of constructs that do not end. Four times as
+many beginnings may take about four times as long. On average, a byte may not take much longer than a byte of an
+ordinary script.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from .pieces import ENDPOINT, HOST, PREFIX, rule, whole
 SMALL = 8 * 1024
 LARGE = 4 * SMALL
 PIECES = (64 * 1024, 1000)
-# Less is too little to be measured, in seconds.
+# The shortest time that can be measured well enough, in seconds.
 SHORT = 0.05
 ATTEMPTS = 3
 
@@ -100,7 +101,7 @@ def own_page() -> OwnAddressPage:
 
 
 def all_at_once(text: bytes) -> None:
-    """Every function for one value."""
+    """Call every function that rewrites a single value."""
     rewrite_srcset(text, rule())
     rewrite_style(text, rule())
     rewrite_set_cookie(text, prefix=PREFIX)
@@ -145,7 +146,7 @@ def seconds(run: Run, text: bytes, size: int) -> float:
 
 @lru_cache
 def ordinary() -> float:
-    """Seconds for `LARGE` bytes of an ordinary script that reads its address often."""
+    """Return the seconds for `LARGE` bytes of an ordinary script that reads its address often."""
     statement = b'if(a.b("x/1")&&location.pathname.indexOf("/a")>=0)return b.c["d"]+a/2+window.location.href+`x${a}`;\n'
     text = statement * (LARGE // len(statement))
     return min(seconds(CASES["script"][0], text, PIECES[0]) for _ in range(5))
@@ -165,11 +166,12 @@ def is_slow(run: Run, unit: bytes, around: tuple[bytes, bytes], size: int) -> bo
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_no_input_costs_more_than_a_pass(name: str) -> None:
+def test_any_input_takes_linear_time(name: str) -> None:
     run, units, beginnings, ends = CASES[name]
     slow = []
     for turn, unit in enumerate(units):
-        # Beginnings and ends take turns, except for those that all units need.
+        # To save time, each unit gets only one of the beginnings, in turn. If all units need a beginning, each
+        # beginning is tried.
         for at, beginning in enumerate(beginnings):
             if beginning and b"" in beginnings and at != 1 + turn % (len(beginnings) - 1):
                 continue
@@ -189,17 +191,17 @@ def test_no_input_costs_more_than_a_pass(name: str) -> None:
         b"(" * 100_000 + b"/a/",
     ],
 )
-def test_scripts_that_once_stopped_the_lexer(text: bytes) -> None:
+def test_scripts_that_the_lexer_once_could_not_read(text: bytes) -> None:
     assert whole(lambda: JavaScriptRewriter(rule()), text)
 
 
-def test_a_script_that_costs_too_much_passes_from_there_on() -> None:
+def test_after_too_much_work_the_rest_of_a_script_is_not_changed() -> None:
     made = whole(lambda: JavaScriptRewriter(rule()), b"f(location);" + b"...location," * 10_000 + b"f(location);")
     assert made.startswith(b"f((globalThis.__hatchway||(_=>_))(location));")
     assert made.endswith(b"...location,f(location);")
 
 
-def test_where_a_script_passes_unchanged_does_not_depend_on_the_pieces() -> None:
+def test_the_unchanged_rest_of_a_script_does_not_depend_on_the_pieces() -> None:
     text = b"a(...location," * 2_000 + b"f(location);" * 2_000
     transform = JavaScriptRewriter(rule())
     pieces = b"".join(transform.feed(text[at : at + 777]) for at in range(0, len(text), 777)) + transform.finish()
@@ -215,10 +217,10 @@ def test_where_a_script_passes_unchanged_does_not_depend_on_the_pieces() -> None
         b"[" * 100_000,
     ],
 )
-def test_an_import_map_that_cannot_be_read_stays(text: bytes) -> None:
+def test_an_invalid_import_map_is_not_changed(text: bytes) -> None:
     assert whole(lambda: ImportMapRewriter(rule()), text) == text
 
 
 @pytest.mark.parametrize("beginning", ATTRIBUTES)
-def test_references_that_python_does_not_resolve_do_no_harm(beginning: bytes) -> None:
+def test_references_that_python_does_not_resolve_are_kept(beginning: bytes) -> None:
     assert b"9" * 5000 in whole(page, beginning + b"&#" + b"9" * 5000 + b';">')

@@ -25,9 +25,10 @@ def rewritten(text: str | bytes) -> bytes:
 
 
 def wanted(text: str) -> bytes:
-    """Return a script with the names spelled out.
+    """Return a script with its short forms replaced by the inserted code.
 
-    P is the prefix; H( and G( the address function, bare and guarded; I( and J( the import function; C( the text's.
+    P: the prefix. H(, G(: the address function, without and with a default. I(, J(: the same for the import function.
+    C(: the function for code in texts.
     """
     found = text.encode().replace(b"P/", PREFIX + b"/").replace(b"H(", ADDRESS).replace(b"G(", GUARDED)
     return found.replace(b"J(", GUARDED_IMPORT).replace(b"I(", IMPORT).replace(b"C(", CODE)
@@ -86,17 +87,17 @@ def wanted(text: str) -> bytes:
         ("window.eval(x)", "window.eval(C(x))"),
     ],
 )
-def test_what_is_changed(source: str, expected: str) -> None:
+def test_code_that_is_changed(source: str, expected: str) -> None:
     assert rewritten(source) == wanted(expected)
 
 
 @pytest.mark.parametrize(
     "source",
     [
-        # Not absolute, or not ours.
+        # Relative URLs, and URLs of other hosts.
         'import "./a.js"; import x from "react"; import("../b.js"); export * from "https://cdn.example.com/x.js"',
         'import data from "//cdn.example.com/x.js"',
-        # No code.
+        # Texts and comments, not code.
         '"import(x) location.href"',
         "'location.href'",
         "'it\\'s location.href'",
@@ -106,7 +107,7 @@ def test_what_is_changed(source: str, expected: str) -> None:
         "x=/location.href'/.test(y)",
         "x=/[/'\"]location.href/g",
         "return /'/.test(places)",
-        # Words that are something else.
+        # The same words with another meaning.
         "const o={location:1,pathname:2,href:3,import:4,from:5}",
         "function f(location,pathname){}",
         "mylocation.href2 = $location.hrefs",
@@ -129,7 +130,7 @@ def test_what_is_changed(source: str, expected: str) -> None:
         # Names of parameters.
         "function f(location){};class A{f(location){}};g=(location)=>1;h=async(location)=>1;try{}catch(location){}",
         "function f(a,location) {}",
-        # No evaluation of text.
+        # These calls of eval do not evaluate a text, or are not the global eval.
         "class A{eval(x){}};function eval(x){};a.eval(b);eval();f(eval)",
         "let {pathname} = useLocation()",
         "let {pathname} = a ? b : c",
@@ -140,7 +141,7 @@ def test_what_is_changed(source: str, expected: str) -> None:
         "import()",
     ],
 )
-def test_what_is_left_alone(source: str) -> None:
+def test_code_that_is_not_changed(source: str) -> None:
     assert rewritten(source) == source.encode()
 
 
@@ -171,7 +172,7 @@ def test_slashes_and_quotes(source: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "text", ["it's no script\nlocation.href\n", '<p>"\n<script>location.href', 'a"b\rlocation.href']
 )
-def test_what_is_no_script_passes(text: str) -> None:
+def test_other_content_is_not_changed(text: str) -> None:
     assert rewritten(text) == text.encode()
 
 
@@ -191,11 +192,11 @@ def test_own_addresses() -> None:
         ("x=(a+b)/2/c.d,y=e/w/t;z=/['/]/g.test(location)", "x=(a+b)/2/c.d,y=e/w/t;z=/['/]/g.test(G(location))"),
     ],
 )
-def test_what_stands_before_a_word_is_known_however_far_away_it_is(source: str, expected: str) -> None:
+def test_the_code_before_a_word_is_found_at_any_distance(source: str, expected: str) -> None:
     assert rewritten(source) == wanted(expected)
 
 
-def test_a_comment_before_a_word_is_no_chain() -> None:
+def test_a_dot_in_a_comment_does_not_belong_to_the_next_word() -> None:
     assert rewritten("// see foo.\nlocation.href=1") == wanted("// see foo.\nH(location).href=1")
 
 
@@ -219,8 +220,8 @@ def test_pieces_make_no_difference(parts: list[str], cuts: list[int], pad: int) 
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(FRAGMENTS, max_size=60))
-def test_nothing_is_lost(parts: list[str]) -> None:
-    """Taking out what was put in gives the source."""
+def test_without_the_insertions_the_result_is_the_source(parts: list[str]) -> None:
+    """Only text is inserted, so its removal gives the source."""
     text = "".join(parts).encode()
     plain = rewritten(text)
     for helper in (GUARDED_IMPORT, IMPORT):
@@ -239,7 +240,7 @@ def test_any_bytes(text: bytes, cuts: list[int]) -> None:
     assert in_pieces(rewriter, text, cuts) == whole(rewriter, text)
 
 
-def test_long_strings_and_comments_stream() -> None:
+def test_long_strings_and_comments_are_not_buffered() -> None:
     transform = rewriter()
     transform.feed(b"x='")
     kept = 0

@@ -32,7 +32,7 @@ def rewritten(value: bytes) -> bytes:
         (b"HTTP://127.0.0.1:6443/x", b"HTTP://127.0.0.1:6443" + PREFIX + b"/x"),
     ],
 )
-def test_goes_under_the_prefix(value: bytes, expected: bytes) -> None:
+def test_locations_that_get_the_prefix(value: bytes, expected: bytes) -> None:
     assert rewritten(value) == expected
 
 
@@ -60,7 +60,7 @@ def test_goes_under_the_prefix(value: bytes, expected: bytes) -> None:
         PREFIX,
     ],
 )
-def test_stays(value: bytes) -> None:
+def test_locations_that_are_not_changed(value: bytes) -> None:
     assert rewritten(value) == value
 
 
@@ -82,12 +82,12 @@ def test_stays(value: bytes) -> None:
         (b"//example.com/x", b"//example.com/x"),
     ],
 )
-def test_as_go_writes_it(value: bytes, expected: bytes) -> None:
+def test_locations_are_formatted_as_in_go(value: bytes, expected: bytes) -> None:
     found = rewrite_as_go(value, prefix=PREFIX, request_host=b"127.0.0.1:6443", endpoint_host=b"10.244.1.3:8080")
     assert found == expected
 
 
-def test_own_address_with_the_prefix_loses_only_the_address() -> None:
+def test_only_the_address_is_removed_if_the_prefix_is_there() -> None:
     assert rewritten(b"http://10.244.1.3:8080" + PREFIX + b"/x") == PREFIX + b"/x"
 
 
@@ -128,7 +128,7 @@ def test_collapsed_paths_are_stable_and_below_the_root(path: bytes) -> None:
 
 
 @given(st.binary(max_size=60).map(lambda tail: b"/" + tail))
-def test_what_is_rewritten_stays_rewritten(value: bytes) -> None:
+def test_a_second_rewriting_changes_nothing(value: bytes) -> None:
     once = rewritten(value)
     assert rewritten(once) == once
 

@@ -1,4 +1,4 @@
-"""Addresses of the application itself in its pages, under a host name of its own."""
+"""The application's own addresses in its pages, if the application has a host name of its own."""
 
 from __future__ import annotations
 
@@ -59,11 +59,11 @@ def test_addresses_in_scripts(before: bytes, after: bytes) -> None:
 
 
 @pytest.mark.parametrize("kept", KEPT)
-def test_what_may_mean_something_else_stays(kept: bytes) -> None:
+def test_ambiguous_texts_are_not_changed(kept: bytes) -> None:
     assert whole(text, kept) == kept
 
 
-def test_a_scheme_is_not_cut_out_of_a_longer_word() -> None:
+def test_a_scheme_at_the_end_of_a_longer_word_is_not_changed() -> None:
     body = b"xhttp://localhost:8080/" + b" " * 60
     for cut in range(len(body)):
         made = text()
@@ -71,7 +71,7 @@ def test_a_scheme_is_not_cut_out_of_a_longer_word() -> None:
 
 
 @given(st.lists(st.sampled_from([before for before, _ in CHANGED] + KEPT), max_size=4), st.data())
-def test_how_it_is_cut_makes_no_difference(parts: list[bytes], data: st.DataObject) -> None:
+def test_the_result_does_not_depend_on_the_pieces(parts: list[bytes], data: st.DataObject) -> None:
     body = b" ".join(parts)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=4)))
     made = text()
@@ -115,7 +115,7 @@ def test_a_page() -> None:
         b'data-url="ws://' + OUTER + b'/ws"',
         b'{"url": "http:\\/\\/' + OUTER + b'\\/"}',
         b'WebSocket("ws://' + OUTER + b'/")',
-        # What people read, or may save again.
+        # Texts that users read, or send back in forms, are not changed.
         b'value="http://localhost:8080/"',
         b"<textarea>http://localhost:8080/</textarea><pre>curl http://localhost:8080/</pre>",
         b'<a href="http://localhost:9222/">debugger</a><a href="/relative">x</a>',
@@ -138,8 +138,8 @@ MARK = b"document.currentScript"
         (b"script-src 'nonce-n0' 'strict-dynamic' 'unsafe-inline'", b' nonce="n0"'),
     ],
 )
-def test_what_a_script_opens_leads_to_the_door(policy: bytes, nonce: bytes) -> None:
-    """The script comes before the first one of the page, once, with the addresses that mean the application."""
+def test_the_inserted_script_has_the_applications_addresses(policy: bytes, nonce: bytes) -> None:
+    """It is inserted once, before the first script of the page, with the addresses that mean the application."""
     found = edit(SOME, b"text/html", **({"Content_Security_Policy": policy} if policy else {}))
     assert found.count(MARK) == 1
     before, _, rest = found.partition(b"<script" + nonce + b">")
@@ -166,14 +166,14 @@ def test_a_policy_that_allows_no_inline_script_is_respected(policy: bytes) -> No
         assert edit(meta, b"text/html") == meta
 
 
-def test_a_page_without_scripts_stays() -> None:
+def test_a_page_without_scripts_is_not_changed() -> None:
     page = b"<!DOCTYPE html><title>t</title><noscript>x</noscript><a href=/>x</a><!-- <script> -->"
     assert edit(page, b"text/html") == page
     xml = b'<html xmlns="http://www.w3.org/1999/xhtml"><script src="/a.js"/></html>'
     assert edit(xml, b"application/xhtml+xml") == xml
 
 
-def test_scripts_that_a_policy_knows_by_their_hash_stay() -> None:
+def test_scripts_whose_hash_is_in_the_policy_are_not_changed() -> None:
     found = edit(PAGE, b"text/html", Content_Security_Policy=b"script-src 'sha256-abc='")
     assert b'WebSocket("ws://0.0.0.0:8080/")' in found and b'src="http://' + OUTER + b"/x.js" in found
 
@@ -190,13 +190,13 @@ def test_scripts_that_a_policy_knows_by_their_hash_stay() -> None:
         (b"application/octet-stream", b"document", False),
     ],
 )
-def test_only_what_a_browser_loads_by_itself(kind: bytes, destination: bytes, changed: bool) -> None:
+def test_only_files_that_a_browser_loads_for_a_page_are_changed(kind: bytes, destination: bytes, changed: bool) -> None:
     body = b'connect("ws://localhost:8080/ws")'
     found = edit(body, kind, destination=destination)
     assert found == (b'connect("ws://' + OUTER + b'/ws")' if changed else body)
 
 
-def test_long_scripts_stay_while_nothing_says_that_there_is_something() -> None:
+def test_long_scripts_without_an_early_address_are_not_changed() -> None:
     body = b"x" * LONG_SCRIPT + b'"ws://localhost:8080/ws"'
     assert edit(body, b"text/javascript", destination=b"script") == body
 
@@ -212,7 +212,7 @@ def test_long_scripts_stay_while_nothing_says_that_there_is_something() -> None:
         (b'<script>1</script><meta charset="<script>">', b""),
     ],
 )
-def test_the_charset_of_a_page_stays_where_browsers_search_for_it(page: bytes, charset: bytes) -> None:
+def test_the_charset_stays_in_the_bytes_that_browsers_search(page: bytes, charset: bytes) -> None:
     rewriter = OwnAddressRewriter(rule, text(), destination=b"document", page=True, names_itself=False)
     body = rewriter.edit_response(200, [(b"Content-Type", b"text/html")])
     assert body is not None

@@ -101,7 +101,7 @@ def test_import_maps() -> None:
         ('{"a": 1}', '{"a": 1}'),
     ],
 )
-def test_where_the_script_goes(page: str, expected: str) -> None:
+def test_the_place_of_the_inserted_script(page: str, expected: str) -> None:
     assert whole(document, page.encode()) == expected.encode().replace(b"S", SCRIPT)
 
 
@@ -117,12 +117,12 @@ def test_where_the_script_goes(page: str, expected: str) -> None:
         ("", False),
     ],
 )
-def test_fragments_get_none(page: str, has: bool) -> None:
+def test_fragments_get_no_script(page: str, has: bool) -> None:
     assert (SCRIPT in whole(unknown, page.encode())) is has
     assert SCRIPT not in whole(fragment, page.encode())
 
 
-def test_scripts_that_no_hash_knows_keep_their_text() -> None:
+def test_inline_scripts_without_a_hash_in_the_policy_are_not_changed() -> None:
     page = (
         b"<meta http-equiv=content-security-policy content=\"script-src 'sha256-AAAA'\"><script>import('/a')</script>"
     )
@@ -134,7 +134,7 @@ def test_scripts_that_no_hash_knows_keep_their_text() -> None:
 
 
 @pytest.mark.parametrize("name", ["sha256", "sha384", "sha512"])
-def test_a_script_that_a_hash_knows_is_changed_and_gets_the_nonce(name: str) -> None:
+def test_a_script_with_a_hash_in_the_policy_is_changed_and_gets_the_nonce(name: str) -> None:
     text = b"import('/a')"
     digest = base64.b64encode(hashlib.new(name, text).digest()).decode()
     page = f"<meta http-equiv=content-security-policy content=\"script-src '{name}-{digest}'\"><script id=x>".encode()
@@ -149,7 +149,7 @@ def test_a_script_that_a_hash_knows_is_changed_and_gets_the_nonce(name: str) -> 
 @pytest.mark.parametrize(
     "src", ["/a.js", "https://cdn.example.com/a.js", "\\\\evil.example/a.js", "/\t/evil.example/a.js"]
 )
-def test_a_checksum_in_a_policy_allows_no_file_that_was_not_checked(src: str) -> None:
+def test_a_file_that_was_not_checked_gets_no_nonce(src: str) -> None:
     page = (
         "<meta http-equiv=content-security-policy content=\"script-src 'sha256-AAAA'\">"
         f"<script src='{src}' integrity='sha256-AAAA'></script>"
@@ -157,7 +157,7 @@ def test_a_checksum_in_a_policy_allows_no_file_that_was_not_checked(src: str) ->
     out = document()
     element = (out.feed(page.encode()) + out.finish()).rpartition(b"<script")[2]
     assert b"nonce" not in element
-    # What leads elsewhere is not changed on its way, and keeps its checksum.
+    # A file of another server is not changed by the rewriting, so the element keeps its checksum.
     assert (b"integrity='sha256-AAAA'" in element) == (src != "/a.js")
 
 
@@ -170,7 +170,7 @@ def test_code_in_attributes() -> None:
     assert whole(fragment, b"<a onclick='f(\"&amp;\")'>") == b"<a onclick='f(\"&amp;\")'>"
 
 
-def test_a_tag_that_is_too_long_passes() -> None:
+def test_a_tag_that_is_too_long_is_not_changed() -> None:
     page = b"<a title='" + b"x" * TAG_LIMIT + b"' href=/x><a href=/y>"
     found = whole(fragment, page)
     assert found == page.replace(b"/y", PREFIX + b"/y")

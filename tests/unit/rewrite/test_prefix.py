@@ -89,7 +89,7 @@ def test_fields(name: str, value: str, expected: str) -> None:
     assert rewriter().edit_response(302, headers) is None
     assert headers == [(name.encode(), fill(expected))]
     rewriter().edit_response(302, headers)
-    assert headers == [(name.encode(), fill(expected))]  # once is enough
+    assert headers == [(name.encode(), fill(expected))]  # a second rewriting changes nothing
 
 
 def test_clear_site_data_is_dropped() -> None:
@@ -111,7 +111,7 @@ def test_a_page() -> None:
     assert script.count(b"</script") == 1 and b"<!--" not in script
 
 
-def test_coded_pages() -> None:
+def test_pages_with_a_content_coding() -> None:
     headers, body = edited(html((b"Content-Encoding", b"gzip")), gzip.compress(PAGE))
     assert headers["content-encoding"] == "gzip"
     assert PREFIX + b"/x" in gzip.decompress(body)
@@ -125,18 +125,18 @@ def test_coded_pages() -> None:
 
 
 @pytest.mark.parametrize("status", [204, 206, 304])
-def test_parts_and_nothing(status: int) -> None:
+def test_partial_and_empty_responses_are_not_changed(status: int) -> None:
     assert rewriter().edit_response(status, html()) is None
 
 
 @pytest.mark.parametrize("kind", ["empty", "image", "style"])
-def test_no_script_in_what_is_no_document(kind: str) -> None:
+def test_no_script_in_responses_that_are_not_documents(kind: str) -> None:
     _, body = edited(html(), PAGE, Sec_Fetch_Dest=kind)
     assert rewriter().element() not in body
     assert PREFIX + b"/x" in body
 
 
-def test_tools_get_absolute_addresses_as_they_were() -> None:
+def test_tools_get_absolute_locations() -> None:
     location: Fields = [(b"Location", b"http://" + HOST + b"/x")]
     assert edited(location, Accept="*/*")[0]["location"] == f"http://{HOST.decode()}{PREFIX.decode()}/x"
     assert edited(location, Accept="text/html")[0]["location"] == f"{PREFIX.decode()}/x"
@@ -214,19 +214,19 @@ def test_policies(policy: str, expected: str) -> None:
     found = headers["content-security-policy"]
     nonce = re.search(r"'nonce-(?!abc)[\w-]+'", found)
     assert found.split() == (wanted.replace("NONCE", nonce[0]) if nonce else wanted).split()
-    # Fields of another response would have another nonce.
+    # There is no ETag, because a cached body does not have the nonce of later header fields.
     assert ("etag" in headers) is (nonce is None)
     assert rewriter().element(b"abc" if "nonce" in policy else None) in body
-    # A script that is known by its hash keeps its text.
+    # A script whose hash is in the policy is not changed.
     assert (b"import('/m.js')" in body) is ("sha256" in policy)
 
 
-def test_a_304_says_nothing_of_policies() -> None:
+def test_a_304_has_no_policy() -> None:
     headers, _ = edited(html((b"Content-Security-Policy", b"script-src 'self'")), b"", status=304)
     assert "content-security-policy" not in headers
 
 
-def test_policy_is_allowed_once() -> None:
+def test_a_policy_is_extended_only_once() -> None:
     once = rewrite_policy(b"script-src 'self'", b"'sha256-A'", rule())
     assert once.count(b"sha256") == 1
 
@@ -258,7 +258,7 @@ def test_requests() -> None:
     assert made.edit_request([(b"Accept-Encoding", b"br")]) == [(b"Accept-Encoding", b"identity")]
 
 
-def test_kubernetes_mode_does_no_more() -> None:
+def test_kubernetes_mode_rewrites_only_html() -> None:
     made = rewriter("kubernetes")
     fields: Fields = html((b"Set-Cookie", b"a=1; Path=/"), (b"Link", b"</x>"), (b"Content-Security-Policy", b"x"))
     headers = list(fields)
@@ -286,13 +286,13 @@ def test_multistatus() -> None:
     assert pieces == body.replace(b"/dav/x", PREFIX + b"/dav/x")
 
 
-# The way back.
+# Removal of the prefix.
 
 PATHS = st.text("abc/.?#=%&;é ", max_size=20).map(lambda text: b"/" + text.encode())
 
 
 @given(PATHS)
-def test_rules_are_inverse_and_idempotent(path: bytes) -> None:
+def test_adding_and_removing_the_prefix_are_inverse_and_idempotent(path: bytes) -> None:
     add, remove = PrefixRule(PREFIX, (HOST,)), UnprefixRule(PREFIX, (HOST,))
     once = add(path)
     assert add(once) == once
@@ -317,7 +317,7 @@ def test_rules_are_inverse_and_idempotent(path: bytes) -> None:
         max_size=10,
     )
 )
-def test_unprefix_undoes_what_an_api_server_did(parts: list[bytes]) -> None:
+def test_unprefix_reverses_the_rewriting_of_an_api_server(parts: list[bytes]) -> None:
     page = b"".join(parts)
     prefixed = whole(lambda: HtmlRewriter(KubernetesRule(PREFIX, HOST, ENDPOINT)), page)
     headers = html((b"Content-Length", b"9"))
@@ -347,17 +347,17 @@ def test_unprefix_location(value: bytes, expected: bytes) -> None:
     assert headers[0] == (b"Location", expected)
 
 
-def test_unprefix_leaves_what_the_api_server_leaves() -> None:
+def test_unprefix_does_not_change_what_an_api_server_does_not_change() -> None:
     for fields in (html((b"Content-Encoding", b"br")), [(b"Content-Type", b"text/css")]):
         headers = list(fields)
         assert Unprefixer(PREFIX).edit_response(200, headers) is None
         assert headers == fields
 
 
-# Requests that lost their prefix.
+# Requests without the prefix.
 
 
-def test_strays() -> None:
+def test_requests_without_the_prefix_are_completed_by_referer() -> None:
     referer = (b"Referer", b"http://" + HOST + PREFIX + b"/deep/page?x")
     host = (b"Host", HOST)
     assert stray_target(b"/a.png?b", [host, referer]) == PREFIX + b"/a.png?b"

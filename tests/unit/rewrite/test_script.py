@@ -17,12 +17,12 @@ FRAME = HOME.joinpath("prefix.js").read_text()
 PARTS = re.findall(r"^ *//= (\S+)$", FRAME, re.MULTILINE)
 
 
-def test_every_part_has_its_place() -> None:
+def test_every_file_is_a_part_of_the_script() -> None:
     files = [one.name.removesuffix(".js") for one in HOME.joinpath("browser").iterdir() if one.name.endswith(".js")]
     assert sorted(PARTS) == sorted([*files, "vocabulary"])
 
 
-def test_the_whole_has_no_places_left_over() -> None:
+def test_the_script_has_no_unfilled_places() -> None:
     text = script.template().decode()
     assert "//=" not in text and "/*" not in text.replace("\\/\\*", "") and "</script" not in text.lower()
     assert "\n\n" not in text and "\n " not in text
@@ -34,7 +34,7 @@ def test_prefix_and_hosts_are_filled_in() -> None:
 
 
 @pytest.mark.parametrize("name", OF_THE_BROWSER)
-def test_lists_are_in_the_script_and_used_there(name: str) -> None:
+def test_shared_lists_are_in_the_script_and_are_used(name: str) -> None:
     text = script.template().decode()
     found = re.search(rf"^var {name} = (.*);$", text, re.MULTILINE)
     assert found is not None and json.loads(found[1]) == OF_THE_BROWSER[name]
@@ -42,6 +42,6 @@ def test_lists_are_in_the_script_and_used_there(name: str) -> None:
     assert len(re.findall(rf"\bvar {name}\b", text)) == 1
 
 
-def test_a_page_has_all_attributes_of_kubernetes() -> None:
+def test_all_attributes_that_kubernetes_rewrites_are_rewritten() -> None:
     page = attributes(URLS)
     assert all(names <= page[element] for element, names in URL_ATTRIBUTES.items())

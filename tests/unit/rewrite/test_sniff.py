@@ -1,4 +1,4 @@
-"""Pages without a type are recognized by their first bytes, as in browsers."""
+"""Pages without a Content-Type are recognized by their first bytes, as in browsers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_page_without_a_type_is_a_page(kind: bytes | None) -> None:
     assert found.endswith(REWRITTEN) and b"<script>" in found
 
 
-def test_also_in_a_coding() -> None:
+def test_a_compressed_page_without_a_type() -> None:
     found = gzip.decompress(edited(gzip.compress(PAGE), (b"Content-Encoding", b"gzip")))
     assert found.endswith(REWRITTEN) and b"<script>" in found
 
@@ -83,7 +83,7 @@ def test_also_in_a_coding() -> None:
         (b"<", [], NAVIGATION),
     ],
 )
-def test_what_a_browser_does_not_show_as_a_page_stays(
+def test_responses_that_a_browser_does_not_show_as_a_page_are_not_changed(
     body: bytes, fields: list[tuple[bytes, bytes]], request_fields: list[tuple[bytes, bytes]]
 ) -> None:
     assert edited(body, *fields, request=request_fields) == body

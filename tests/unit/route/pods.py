@@ -1,4 +1,4 @@
-"""A cluster without an API server: objects in memory, programs of pods on loopback, and sessions that dial them."""
+"""A cluster without an API server: objects in memory, pods' programs on loopback, and sessions that connect to them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
 class Client(FakeClient):
     """Objects in memory, and access reviews.
 
-    denied: (verb, resource[/subresource]) that the user may not. held_review: the answer of the next review of the right
-    to port-forward arrives when this event is set. review_begun: set when that review has been requested.
+    denied: pairs (verb, resource[/subresource]) for which the user has no right. held_review: the answer of the next
+    review of the right to port-forward arrives when this event is set. review_begun: set when that review has been
+    requested.
     """
 
     def __init__(self) -> None:
@@ -114,7 +115,7 @@ class FakeConnection:
 
 
 class FakeSession:
-    """A session with a pod, whose connections are dialed on loopback."""
+    """A session with a pod; its connections lead to programs on loopback."""
 
     stalled = False
     has_flow_control = True
@@ -156,15 +157,15 @@ def _selector_transport(sock: socket.socket) -> asyncio.Transport:
     """Return a transport that waits for a protocol, and reads nothing before `resume_reading`."""
     loop = cast(Any, asyncio.get_running_loop())
     transport = loop._make_socket_transport(sock, asyncio.Protocol())
-    # It begins to read in the loop's next turn, which this undoes.
+    # Otherwise the transport would begin to read in the loop's next turn.
     transport.pause_reading()
     return cast(asyncio.Transport, transport)
 
 
 class _Refused(asyncio.Transport):
-    """A stream whose pod refuses the connection, as sessions tell it: the reason ends the connection.
+    """A stream to a pod that refuses the connection. As in real sessions, the connection ends with the reason.
 
-    arrives: when the reason arrives.
+    arrives: the reason arrives when this event is set.
     """
 
     def __init__(self, arrives: asyncio.Event) -> None:
@@ -216,8 +217,9 @@ class _Refused(asyncio.Transport):
 class World:
     """The cluster.
 
-    programs: the port on loopback of each (pod, port). refusals: set when those of other ports arrive. silent: pods that never answer. dialed: what was connected to.
-    sessions: those that were opened, by the pod's name. held_session: the next session is open when this event is set.
+    programs: (pod, port) -> port on loopback. refusals: when it is set, refusals of other ports arrive.
+    silent: pods that never answer. dialed: the (pod, port) of each connection. sessions: the opened sessions, with
+    their pods' names. held_session: the next session is open when this event is set.
     session_begun: set when that session is being opened.
     """
 
@@ -322,7 +324,7 @@ class World:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[World]:
-        """Run the route for the length of a block."""
+        """Run the route during a block."""
         task = asyncio.get_running_loop().create_task(self.route.run())
         try:
             yield self
@@ -334,7 +336,7 @@ class World:
 
 
 class Collector(asyncio.Protocol):
-    """Takes what comes on a connection."""
+    """Collects the data of a connection."""
 
     def __init__(self) -> None:
         self.data = bytearray()

@@ -1,4 +1,4 @@
-"""A cluster in memory in which relay pods run: their program, in this process, at a port of loopback."""
+"""A cluster in memory with relay pods. Their program runs in this process, at a port of loopback."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tests.unit.route.pods import World
 
 
 class RelayWorld(World):
-    """Pods, and relays among them.
+    """Pods, some of them relay pods.
 
-    relays: the program of each relay pod, by its name. broken: why relay pods do not start; "" when they do.
+    relays: the program of each relay pod, by the pod's name. broken: the reason why relay pods do not start; "" if they
+    start.
     """
 
     def __init__(self) -> None:
@@ -54,7 +55,7 @@ class RelayWorld(World):
         return [pod for pod in self.client.all("pods") if pod["metadata"]["name"].startswith("hatchway-relay-")]
 
     async def end_relay(self, name: str, *, delete: bool) -> None:
-        """Let a relay end: its program, and its pod is finished or deleted."""
+        """End a relay's program. delete: whether its pod is deleted; otherwise the pod becomes finished."""
         self.relay_servers.pop(name).close()
         for client in list(self.relays[name].clients):
             client.transport.abort()

@@ -1,4 +1,4 @@
-"""Which address inside the cluster a target has."""
+"""The addresses of targets inside the cluster."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_pods_and_nodes() -> None:
     ["localhost", "LOCALHOST.", "a.localhost", "", "127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "0.0.0.0", "::",
      "169.254.169.254", "fe80::1", "224.0.0.1"],
 )  # fmt: skip
-def test_whoever_writes_a_service_does_not_reach_the_node_itself(host: str) -> None:
+def test_a_service_cannot_lead_to_the_dialing_node_itself(host: str) -> None:
     with pytest.raises(NoAddress):
         service_address(service(type="ExternalName", externalName=host), "80", [])
     with pytest.raises(NoAddress):
@@ -69,6 +69,6 @@ def test_whoever_writes_a_service_does_not_reach_the_node_itself(host: str) -> N
         ({"type": "ExternalName", "externalName": "db.example.org", "ports": []}, "", []),
     ],
 )
-def test_what_has_no_address(spec: dict[str, Any], port: str, found: list[dict[str, Any]]) -> None:
+def test_services_without_an_address(spec: dict[str, Any], port: str, found: list[dict[str, Any]]) -> None:
     with pytest.raises(NoAddress):
         service_address(service(**spec), port, found)

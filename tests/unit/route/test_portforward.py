@@ -59,8 +59,8 @@ async def test_connections_are_spread_over_all_ready_pods_on_one_session_each(wo
     assert sorted(pod for pod, _ in world.sessions) == ["a", "b", "c"]
 
 
-async def test_connections_that_use_open_sessions_first_are_spread_too(world: World) -> None:
-    """As the forwarder opens them: over a session that is there, else over a new one."""
+async def test_connections_that_prefer_open_sessions_are_spread_too(world: World) -> None:
+    """Like the forwarder, use an open session if possible, otherwise a new session."""
     target = await _three_pods(world)
     answers = []
     for _ in range(12):
@@ -92,17 +92,17 @@ async def test_a_pod_that_is_not_ready_gets_no_connection(world: World) -> None:
     assert await _ask(world, target) == "a"
 
 
-async def test_what_a_pod_has_refused_another_one_gets_with_every_byte(world: World) -> None:
+async def test_after_a_refusal_another_pod_gets_all_bytes(world: World) -> None:
     target = await _three_pods(world)
     del world.programs["a", 8080], world.programs["c", 8080]
     assert {await _ask(world, target) for _ in range(6)} == {"b"}
-    # A pod that has refused is left out for a while.
+    # A pod that has refused a connection is not chosen for a while.
     world.dialed.clear()
     assert await _ask(world, target) == "b"
     assert world.dialed == [("b", 8080)]
 
 
-async def test_more_than_is_kept_is_not_sent_twice(world: World) -> None:
+async def test_data_over_the_size_of_the_buffer_are_not_sent_to_another_pod(world: World) -> None:
     target = await _three_pods(world)
     world.programs.clear()
     stream, collector = await _connected(world, target)
@@ -112,7 +112,7 @@ async def test_more_than_is_kept_is_not_sent_twice(world: World) -> None:
     assert len(world.dialed) == 1
 
 
-async def test_when_every_pod_refuses_the_error_names_them(world: World) -> None:
+async def test_if_every_pod_refuses_the_error_names_the_pods(world: World) -> None:
     target = await _three_pods(world)
     world.programs.clear()
     with pytest.raises(TargetUnreached) as caught:
@@ -121,16 +121,14 @@ async def test_when_every_pod_refuses_the_error_names_them(world: World) -> None
     assert "pod a, port 8080" in caught.value.message and "connection refused" in caught.value.message
 
 
-async def test_a_pod_that_does_not_answer_is_given_up_for_another_one(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_another_pod_is_tried_if_a_pod_does_not_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hatchway.route.portforward._HEDGE", 0.05)
     target = await _three_pods(world)
     world.silent |= {"a", "b"}
     assert {await _ask(world, target) for _ in range(3)} == {"c"}
 
 
-async def test_a_refusal_after_the_end_of_its_pod_still_leads_to_another_one(world: World) -> None:
+async def test_after_a_late_refusal_of_a_deleted_pod_another_pod_is_tried(world: World) -> None:
     target = await _three_pods(world)
     await world.set_endpoints("a")
     del world.programs["a", 8080]
@@ -156,7 +154,7 @@ async def test_connections_to_a_pod_that_is_deleted_end_soon(world: World) -> No
     assert world.sessions[0][1].closed.done()
 
 
-async def test_a_ready_pod_is_waited_for(world: World) -> None:
+async def test_a_connection_waits_for_a_ready_pod(world: World) -> None:
     target = await world.add_service()
     await world.add_pod("a", ready=False, handler=speaks("a"))
     await world.set_endpoints(not_ready=("a",))
@@ -171,7 +169,7 @@ async def test_a_ready_pod_is_waited_for(world: World) -> None:
     assert stream.pod is not None and stream.pod.name == "a"
 
 
-async def test_an_api_server_that_is_away_is_waited_for(world: World) -> None:
+async def test_a_connection_waits_for_an_unreachable_api_server(world: World) -> None:
     target = await _three_pods(world)
     await _ask(world, target)
     world.connection.be_away(True)
@@ -187,7 +185,7 @@ async def test_an_api_server_that_is_away_is_waited_for(world: World) -> None:
     (await waiting).abort()
 
 
-async def test_new_credentials_make_new_sessions_and_old_connections_go_on(world: World) -> None:
+async def test_new_credentials_need_new_sessions_but_old_connections_continue(world: World) -> None:
     target = await _three_pods(world)
     await world.set_endpoints("a")
     stream, collector = await _connected(world, target)
@@ -203,7 +201,7 @@ async def test_new_credentials_make_new_sessions_and_old_connections_go_on(world
     assert world.sessions[0][1].closed.done()
 
 
-async def test_the_end_of_one_direction_is_carried_and_the_other_goes_on(world: World) -> None:
+async def test_the_end_of_one_direction_is_forwarded_and_the_other_continues(world: World) -> None:
     async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"%d bytes" % len(await reader.read()))
         writer.write_eof()
@@ -231,7 +229,7 @@ async def test_session_affinity_keeps_to_one_pod_while_it_is_ready(world: World)
     assert await _ask(world, target) == other
 
 
-async def test_rights_are_asked_for_and_the_missing_one_is_named(world: World) -> None:
+async def test_rights_are_reviewed_and_a_missing_right_is_named(world: World) -> None:
     target = await _three_pods(world)
     assert (await world.route.prepare(target)) == cast(RouteCapabilities, await world.route.prepare(target))
     world.client.denied.add(("create", "pods/portforward"))
@@ -246,7 +244,7 @@ async def test_rights_are_asked_for_and_the_missing_one_is_named(world: World) -
 
 
 @pytest.mark.parametrize("kind", ["services", "pods"])
-async def test_who_may_not_watch_is_served_with_the_rights_that_kubectl_needs(world: World, kind: str) -> None:
+async def test_without_the_right_to_watch_the_rights_for_kubectl_are_enough(world: World, kind: str) -> None:
     await _three_pods(world)
     for resource in ("services", "pods", "endpointslices"):
         world.client.denied.add(("watch", resource))
@@ -258,7 +256,7 @@ async def test_who_may_not_watch_is_served_with_the_rights_that_kubectl_needs(wo
     assert name in ("a", "b", "c") if kind == "services" else name == "b"
 
 
-async def test_who_may_not_see_pods_gets_the_rule(world: World) -> None:
+async def test_without_the_right_to_read_pods_the_missing_rule_is_shown(world: World) -> None:
     target = await _three_pods(world)
     for resource in ("services", "pods", "endpointslices"):
         world.client.denied |= {("watch", resource), ("list", resource), ("get", resource)}
@@ -273,7 +271,7 @@ async def test_who_may_not_see_pods_gets_the_rule(world: World) -> None:
         ({"selector": None}, "selector"),
     ],
 )
-async def test_what_has_no_pods_behind_it_is_refused(world: World, spec: dict[str, object], why: str) -> None:
+async def test_targets_without_pods_are_refused(world: World, spec: dict[str, object], why: str) -> None:
     target = await world.add_service(**spec)
     answer = await world.route.prepare(target)
     if isinstance(answer, Refusal):
@@ -315,7 +313,7 @@ async def test_a_rollout_is_followed(world: World) -> None:
     assert [await _ask(world, target) for _ in range(3)] == ["new"] * 3
 
 
-async def test_expressions_of_a_selector_and_plain_ones_count(world: World) -> None:
+async def test_selectors_may_have_expressions_or_labels(world: World) -> None:
     await world.add_pod("a", app="web", handler=speaks("a"))
     await world.add_pod("b", app="canary", handler=speaks("b"))
     some = {"matchExpressions": [{"key": "app", "operator": "In", "values": ["canary", "beta"]}]}
@@ -323,7 +321,7 @@ async def test_expressions_of_a_selector_and_plain_ones_count(world: World) -> N
     assert await _ask(world, await world.add_workload("replicationcontrollers", selector={"app": "web"})) == "a"
 
 
-async def test_why_a_workload_has_no_pod_is_said(world: World) -> None:
+async def test_reasons_why_a_workload_has_no_pod(world: World) -> None:
     async def why(target: Target) -> tuple[Unreached, str]:
         with pytest.raises(TargetUnreached) as caught:
             await world.route.connect(target)
@@ -348,7 +346,7 @@ async def test_a_user_who_may_only_get_and_list_reaches_a_workload(world: World)
     assert await _ask(world, target) == "a"
 
 
-async def test_a_user_who_may_not_read_a_workload_is_told_the_right(world: World) -> None:
+async def test_the_missing_right_to_read_a_workload_is_named(world: World) -> None:
     target = await world.add_workload("deployments.apps")
     world.client.denied.add(("get", "deployments"))
     answer = await world.route.prepare(target)
@@ -361,7 +359,7 @@ async def test_a_right_that_was_reviewed_before_a_refusal_is_not_cached(world: W
     world.client.held_review = answered = asyncio.Event()
     before = asyncio.ensure_future(world.route.prepare(target))
     await world.client.review_begun.wait()
-    # Meanwhile the right is withdrawn, and a connection is refused.
+    # During the review, the right is withdrawn, and a connection is refused.
     world.client.denied.add(("create", "pods/portforward"))
     refused = asyncio.ensure_future(world.route.connect(target))
     for _ in range(100):
@@ -374,7 +372,7 @@ async def test_a_right_that_was_reviewed_before_a_refusal_is_not_cached(world: W
     assert isinstance(await world.route.prepare(target), Refusal)
 
 
-async def test_a_choice_from_before_a_failed_attempt_is_not_for_later_requests(world: World) -> None:
+async def test_a_choice_from_before_a_failed_attempt_is_not_used_later(world: World) -> None:
     target = await _three_pods(world)
     chooser = RouteChooser(Via.forward, cast(Connection, world.connection))
     running = asyncio.ensure_future(chooser.run())
@@ -393,7 +391,7 @@ async def test_a_choice_from_before_a_failed_attempt_is_not_for_later_requests(w
         await asyncio.wait([running])
 
 
-async def test_a_session_that_was_begun_with_former_credentials_is_not_used(world: World) -> None:
+async def test_a_session_begun_with_earlier_credentials_is_not_used(world: World) -> None:
     target = await world.add_service()
     await world.add_pod("a", handler=speaks("a"))
     await world.set_endpoints("a")

@@ -1,4 +1,4 @@
-"""The program of a relay pod, as a port-forward meets it."""
+"""The program of a relay pod, used over connections like those of a port-forward."""
 
 # ruff: noqa: ASYNC110  the program reports no events
 
@@ -44,7 +44,7 @@ class Running:
 
     async def send(self, data: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
-        self._writers.append(writer)  # a connection without an owner is closed
+        self._writers.append(writer)  # Python closes the connection of an unreferenced writer
         writer.write(data)
         return reader, writer
 
@@ -91,7 +91,7 @@ async def test_bytes_both_ways_with_an_end_for_each_direction(running: Running) 
 
 
 @pytest.mark.parametrize("pieces", [1, 7])
-async def test_a_request_that_comes_in_pieces(running: Running, pieces: int) -> None:
+async def test_a_request_in_pieces(running: Running, pieces: int) -> None:
     line = format_request(SECRET, "tcp", "127.0.0.1", running.echo) + b"hello"
     reader, writer = await running.send(b"")
     for begin in range(0, len(line), pieces):
@@ -101,7 +101,7 @@ async def test_a_request_that_comes_in_pieces(running: Running, pieces: int) -> 
     assert await _end(reader) == b"ok\nhello the end"
 
 
-async def test_a_host_that_refuses_and_a_name_that_there_is_not(running: Running) -> None:
+async def test_a_refused_connection_and_a_name_that_does_not_exist(running: Running) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         assert (
@@ -133,7 +133,7 @@ async def test_a_name_does_not_lead_to_the_pod_itself(running: Running) -> None:
         b"x" * 600 + b"\n",
     ],
 )
-async def test_everything_else_is_cut_without_an_answer_and_renews_nothing(running: Running, line: bytes) -> None:
+async def test_other_requests_are_disconnected_and_do_not_renew(running: Running, line: bytes) -> None:
     running.relay.renewed = before = 0.0
     reader, _ = await running.send(line)
     assert await _end(reader) in (b"", b"reset")
@@ -147,7 +147,7 @@ async def test_renewing(running: Running) -> None:
     assert running.relay.renewed > 0
 
 
-async def test_a_reset_is_carried_as_a_reset(running: Running) -> None:
+async def test_a_reset_is_forwarded_as_a_reset(running: Running) -> None:
     async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         sock = writer.get_extra_info("socket")
@@ -161,7 +161,7 @@ async def test_a_reset_is_carried_as_a_reset(running: Running) -> None:
     server.close()
 
 
-async def test_a_reader_that_is_slow_stops_its_own_sender_only(running: Running) -> None:
+async def test_a_slow_reader_pauses_only_its_own_sender(running: Running) -> None:
     sent = 0
 
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -174,7 +174,7 @@ async def test_a_reader_that_is_slow_stops_its_own_sender_only(running: Running)
         writer.close()
 
     server = await asyncio.start_server(flood, "127.0.0.1", 0)
-    # A reader with a small buffer that reads nothing.
+    # This client has a small buffer and reads nothing.
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     sock.connect(("127.0.0.1", running.port))
@@ -183,7 +183,7 @@ async def test_a_reader_that_is_slow_stops_its_own_sender_only(running: Running)
     async with asyncio.timeout(60):
         while sent != last or not sent:
             last = sent
-            # Other connections continue meanwhile.
+            # Other connections continue in the meantime.
             reader, writer = await running.send(format_request(SECRET, "tcp", "127.0.0.1", running.echo) + b"y")
             writer.write_eof()
             assert await _end(reader) == b"ok\ny the end"
@@ -209,7 +209,7 @@ async def test_connections_are_limited_and_renewals_are_not_among_them(
     async with asyncio.timeout(30):
         while len(running.relay.clients) > 20:
             await asyncio.sleep(0.005)
-    # Nor do clients that send nothing.
+    # Clients that send nothing do not count against the limit, either.
     for _ in range(2):
         await running.send(b"")
     async with asyncio.timeout(30):
@@ -248,13 +248,13 @@ async def test_datagrams(running: Running) -> None:
 
 
 @given(st.binary(max_size=700))
-def test_no_line_does_anything_without_the_secret(line: bytes) -> None:
+def test_lines_without_the_secret_are_refused(line: bytes) -> None:
     with pytest.raises(BadLine):
         parse_line(line, DIGEST)
 
 
 @given(st.lists(st.text(max_size=20) | st.sampled_from(["tcp", "udp", "renew", "10.0.0.1", "80", ""]), max_size=6))
-def test_a_line_with_the_secret_is_understood_whole_or_not_at_all(words: list[str]) -> None:
+def test_a_line_with_the_secret_is_parsed_completely_or_refused(words: list[str]) -> None:
     line = " ".join(["hatchway-relay", SECRET, *words]).encode()
     try:
         command, host, port = parse_line(line, DIGEST)
@@ -272,11 +272,11 @@ def test_a_line_with_the_secret_is_understood_whole_or_not_at_all(words: list[st
     [("10.0.0.1", True), ("fd00::1", True), ("8.8.8.8", True), ("127.0.0.1", False), ("::1", False),
      ("::ffff:127.0.0.1", False), ("169.254.169.254", False), ("fe80::1%eth0", False), ("0.0.0.0", False), ("224.0.0.1", False)],
 )  # fmt: skip
-def test_where_names_may_lead(address: str, may: bool) -> None:
+def test_addresses_to_which_names_may_lead(address: str, may: bool) -> None:
     assert may_dial(address) is may
 
 
-def test_it_is_one_file_of_python_3_8_without_dependencies() -> None:
+def test_the_program_is_one_file_for_python_3_8_without_dependencies() -> None:
     tree = syntax_tree(SOURCE.read_text(), (3, 8))
     imported = [
         name
@@ -296,14 +296,14 @@ def _start(seconds: str) -> tuple[subprocess.Popen[str], int]:
     return process, port
 
 
-def test_it_ends_by_itself_when_nobody_renews_its_time() -> None:
+def test_the_program_ends_when_it_is_not_renewed() -> None:
     process, _ = _start("0.2")
     assert process.wait(30) == 0
     assert process.stdout is not None
     process.stdout.close()
 
 
-def test_it_ends_at_once_when_it_is_told_to() -> None:
+def test_the_program_ends_at_once_on_request() -> None:
     process, port = _start("60")
     with socket.create_connection(("127.0.0.1", port)) as sock:
         sock.sendall(format_renewal(SECRET))

@@ -1,6 +1,6 @@
-"""The route through a relay pod: the pod's life, and what is dialed from it."""
+"""The route through a relay pod: the life of the pod, and connections from the pod."""
 
-# ruff: noqa: ASYNC110  what is waited for happens in the objects of the cluster
+# ruff: noqa: ASYNC110  no event reports the awaited changes of objects
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def ending() -> Any:
 
 
 async def _service(world: RelayWorld, port: int, **spec: Any) -> Target:
-    """Make a Service whose ClusterIP is loopback, which no object but an API server can say."""
+    """Make a Service whose ClusterIP is a loopback address. Only an API server can set such an address."""
     return await world.add_service("db", port=port, selector=None, clusterIP="127.0.0.1", **spec)
 
 
@@ -86,7 +86,7 @@ def _names(world: RelayWorld) -> list[str]:
     return [pod["metadata"]["name"] for pod in world.relay_pods()]
 
 
-async def test_a_service_without_pods_through_a_pod_that_is_removed_at_the_end(world: RelayWorld) -> None:
+async def test_a_service_without_pods_through_a_relay_pod_that_is_removed_at_the_end(world: RelayWorld) -> None:
     target = await _service(world, await _program(speaks("db")))
     async with _running(world):
         assert not world.relay_pods()
@@ -98,14 +98,14 @@ async def test_a_service_without_pods_through_a_pod_that_is_removed_at_the_end(w
     assert not world.relay_pods()
 
 
-async def test_connections_that_come_together_share_one_pod(world: RelayWorld) -> None:
+async def test_parallel_connections_share_one_relay_pod(world: RelayWorld) -> None:
     target = await _service(world, await _program(speaks("db")))
     async with _running(world):
         assert await asyncio.gather(*(_talk(world, target) for _ in range(20))) == [b"db hello\n"] * 20
         assert len(world.relay_pods()) == 1
 
 
-async def test_what_a_server_says_at_once_arrives(world: RelayWorld) -> None:
+async def test_data_that_a_server_sends_first_arrive(world: RelayWorld) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 ready\r\n")
         writer.close()
@@ -130,7 +130,7 @@ async def test_hosts_and_their_errors(world: RelayWorld) -> None:
         assert own.value.cause is Unreached.FAILED
 
 
-async def test_the_author_of_a_service_does_not_reach_the_relay_itself(world: RelayWorld) -> None:
+async def test_a_service_cannot_lead_to_the_relay_itself(world: RelayWorld) -> None:
     async with _running(world):
         for number, name in enumerate(("127.0.0.1", "localhost", "169.254.169.254")):
             target = await world.add_service(
@@ -142,7 +142,7 @@ async def test_the_author_of_a_service_does_not_reach_the_relay_itself(world: Re
 
 
 @pytest.mark.parametrize("delete", [True, False])
-async def test_a_pod_that_has_gone_is_replaced_at_the_next_connection(
+async def test_a_missing_relay_pod_is_replaced_at_the_next_connection(
     world: RelayWorld, delete: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relaypod, "RENEW_SECONDS", 1000.0)
@@ -156,7 +156,7 @@ async def test_a_pod_that_has_gone_is_replaced_at_the_next_connection(
     assert not world.relay_pods()
 
 
-async def test_a_pod_that_has_gone_is_replaced_before_the_next_connection(world: RelayWorld) -> None:
+async def test_a_missing_relay_pod_is_replaced_before_the_next_connection(world: RelayWorld) -> None:
     async with _running(world):
         await world.relay_route.begin()
         (first,) = _names(world)
@@ -165,7 +165,7 @@ async def test_a_pod_that_has_gone_is_replaced_before_the_next_connection(world:
         assert first not in _names(world)
 
 
-async def test_it_is_renewed(world: RelayWorld) -> None:
+async def test_the_relay_is_renewed(world: RelayWorld) -> None:
     async with _running(world):
         await world.relay_route.begin()
         (relay,) = world.relays.values()
@@ -174,7 +174,7 @@ async def test_it_is_renewed(world: RelayWorld) -> None:
             await _until(lambda: relay.renewed > 0.0)
 
 
-async def test_an_api_server_that_is_away_is_waited_for_with_the_same_pod(world: RelayWorld) -> None:
+async def test_the_same_pod_is_used_after_the_api_server_was_unreachable(world: RelayWorld) -> None:
     target = await _service(world, await _program(speaks("db")))
     async with _running(world):
         await world.relay_route.begin()
@@ -190,7 +190,7 @@ async def test_an_api_server_that_is_away_is_waited_for_with_the_same_pod(world:
         assert _names(world) == [first]
 
 
-async def test_a_pod_that_does_not_start_is_told_and_removed_and_not_made_again_at_once(world: RelayWorld) -> None:
+async def test_a_pod_that_does_not_start_is_reported_and_removed(world: RelayWorld) -> None:
     target = await _service(world, 5432)
     world.broken = "couldn't parse image name"
     async with _running(world):
@@ -204,12 +204,12 @@ async def test_a_pod_that_does_not_start_is_told_and_removed_and_not_made_again_
         assert world.client.calls.count(("create", "pods", "")) == made
 
 
-async def test_a_right_that_is_missing_is_told_before_anything_is_made(world: RelayWorld) -> None:
+async def test_a_missing_right_is_reported_before_a_pod_is_made(world: RelayWorld) -> None:
     target = await _service(world, 5432)
     async with _running(world):
         for verb, resource in (("create", "pods"), ("delete", "pods"), ("create", "pods/portforward")):
             world.client.denied = {(verb, resource)}
-            world.client.identity = (verb, resource)  # answers are kept for each user
+            world.client.identity = (verb, resource)  # reviews are cached for each user
             refusal = await world.relay_route.prepare(target)
             assert isinstance(refusal, Refusal)
             assert refusal.why == f'a relay pod needs the right to {verb} {resource} in namespace "shop"'
@@ -219,7 +219,7 @@ async def test_a_right_that_is_missing_is_told_before_anything_is_made(world: Re
         assert not world.relay_pods()
 
 
-async def test_relays_that_have_ended_or_never_begun_are_removed(world: RelayWorld) -> None:
+async def test_relays_that_have_ended_or_never_started_are_removed(world: RelayWorld) -> None:
     long_ago, just_now = "2020-01-01T00:00:00Z", datetime.now(UTC).isoformat(timespec="seconds")
     for name, phase, made in (
         ("ended", "Succeeded", just_now),
@@ -234,7 +234,7 @@ async def test_relays_that_have_ended_or_never_begun_are_removed(world: RelayWor
         await _until(lambda: _names(world) == ["hatchway-relay-another", "hatchway-relay-starting"])
 
 
-async def test_nobody_has_agreed_to_a_pod_in_another_cluster(world: RelayWorld) -> None:
+async def test_no_relay_pod_is_made_in_another_cluster(world: RelayWorld) -> None:
     target = await _service(world, await _program(speaks("db")))
     async with _running(world):
         await world.relay_route.begin()
@@ -248,7 +248,7 @@ async def test_nobody_has_agreed_to_a_pod_in_another_cluster(world: RelayWorld) 
         assert await _talk(world, target) == b"db hello\n"
 
 
-async def test_a_cluster_that_chooses_the_user_of_pods_itself(world: RelayWorld) -> None:
+async def test_a_cluster_that_sets_the_user_of_pods(world: RelayWorld) -> None:
     def refuse(verb: str, resource: str, obj: Object | None) -> ApiError | None:
         if verb == "create" and resource == "pods" and "runAsUser" in str(obj):
             return ApiError(
@@ -273,7 +273,7 @@ async def test_a_second_relay_is_not_made_when_the_command_ends_while_the_first_
         await world.relay_route.connect(Target("hosts", "10.0.0.1", port="1"))
 
 
-def test_the_pod_is_restricted_and_does_not_hold_the_secret() -> None:
+def test_the_pod_is_restricted_and_its_object_does_not_contain_the_secret() -> None:
     pod = relay_pod("shop", "hatchway-relay-x", "python:3-alpine", 12345, "5ec2e7")
     assert "5ec2e7" not in str(pod)
     spec: Object = pod["spec"]
@@ -318,7 +318,7 @@ async def test_datagrams_to_a_service_and_back(world: RelayWorld) -> None:
     transport.close()
 
 
-async def test_datagrams_tell_their_end(world: RelayWorld) -> None:
+async def test_the_end_of_datagrams_is_reported(world: RelayWorld) -> None:
     ended: asyncio.Queue[TargetUnreached | None] = asyncio.Queue()
     async with _running(world), asyncio.timeout(30):
         host = Target("hosts", "no-such-name.invalid", port="53")

@@ -23,7 +23,7 @@ def first(balancer: Balancer, client: str, now: float) -> ServiceEndpoint:
     return next(balancer.candidates(client, now))
 
 
-def test_every_endpoint_is_tried_once_and_each_comes_first_at_times() -> None:
+def test_every_endpoint_is_tried_once_in_random_order() -> None:
     balancer = Balancer(rule(*ALL))
     orders = [list(balancer.candidates("10.244.0.2", 0)) for _ in range(500)]
     assert all(sorted(order) == sorted(ALL) for order in orders)
@@ -31,7 +31,7 @@ def test_every_endpoint_is_tried_once_and_each_comes_first_at_times() -> None:
 
 
 @pytest.mark.parametrize("affinity", [0, 60])
-def test_endpoints_that_lead_back_to_the_proxy_are_passed_over(affinity: int) -> None:
+def test_endpoints_that_lead_back_to_the_proxy_are_skipped(affinity: int) -> None:
     own = set(ALL[1:])
     balancer = Balancer(rule(*ALL, affinity=affinity), leads_back=lambda rule, endpoint: endpoint in own)
     assert {balancer.choose("10.244.0.2", 0) for _ in range(200)} == {ALL[0]}
@@ -48,7 +48,7 @@ def test_of_very_many_endpoints_some_are_tried() -> None:
     assert 60 < len(tried) < 70
 
 
-def test_affinity_holds_until_it_expires_or_the_endpoint_goes() -> None:
+def test_affinity_lasts_until_it_expires_or_the_endpoint_is_removed() -> None:
     balancer = Balancer(rule(*ALL, affinity=10))
     balancer.remember("client", ALL[3], 100)
     assert all(first(balancer, "client", 109) == ALL[3] for _ in range(50))
@@ -60,14 +60,14 @@ def test_affinity_holds_until_it_expires_or_the_endpoint_goes() -> None:
     assert {first(balancer, "client", 109) for _ in range(200)} == set(ALL[:3])
 
 
-def test_frontends_of_one_port_share_the_memory_of_clients() -> None:
+def test_frontends_of_one_port_share_the_affinity_of_clients() -> None:
     table = AffinityTable()
     one, other = (Balancer(rule(*ALL, affinity=10), NODES, table) for _ in range(2))
     one.remember("client", ALL[5], 0)
     assert all(first(other, "client", 1) == ALL[5] for _ in range(50))
 
 
-def test_an_endpoint_that_went_while_it_was_dialed_is_not_used() -> None:
+def test_an_endpoint_removed_during_the_connection_attempt_is_not_used() -> None:
     balancer = Balancer(rule(*ALL[:2], affinity=10))
     balancer.remember("client", ALL[5], 0)
     assert sorted(balancer.candidates("client", 1)) == sorted(ALL[:2])
@@ -95,7 +95,7 @@ def spread(scope: str | None) -> Balancer:
         (CLIENTS_NODE, "10.244.1.5", ["10.244.1.9"]),
         (CLIENTS_NODE, "172.18.0.3", ["10.244.1.9"]),
         (CLIENTS_NODE, "10.244.2.5", []),
-        # Clients outside of all nodes.
+        # Clients that are not on a node.
         (CLIENTS_NODE, "127.0.0.1", ["10.244.0.9", "10.244.1.9"]),
         ("node-1", "10.244.0.5", ["10.244.1.9"]),
         ("node-2", "10.244.0.5", []),

@@ -1,6 +1,6 @@
-"""Clients of Services that start on first use: held until there is an endpoint, in bounded numbers and for a bounded time."""
+"""Clients of Services that start on first use are held until an endpoint exists. Their number and time are limited."""
 
-# ruff: noqa: ASYNC110  what holds clients reports no events
+# ruff: noqa: ASYNC110  the class that holds clients reports no events
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WAITING = ServiceRule("kube-system/prometheus:9090", PortEndpoints.of(), starts=
 
 
 class Frontend:
-    """One listening frontend, and clients that connect to it."""
+    """A listening frontend, and clients that connect to the frontend."""
 
     def __init__(self, rule: ServiceRule = WAITING, *, most: int = 64, seconds: float = 30.0) -> None:
         self.used: list[str] = []
@@ -87,7 +87,7 @@ async def refuses(frontend: Frontend) -> bool:
     return await is_refused(reader)
 
 
-async def test_clients_go_on_with_what_they_have_sent_when_there_is_an_endpoint() -> None:
+async def test_held_clients_are_connected_to_the_endpoint_with_their_data() -> None:
     async with running(Frontend()) as frontend, echo() as endpoint:
         clients = [await frontend.client() for _ in range(3)]
         for number, (_, writer) in enumerate(clients):
@@ -98,14 +98,14 @@ async def test_clients_go_on_with_what_they_have_sent_when_there_is_an_endpoint(
         for number, (reader, _) in enumerate(clients):
             assert await reader.read() == b"echo %d\n" % number
         await frontend.until_held(0)
-        # From now on it is a Service like others: a new client is not held.
+        # Now the Service has an endpoint, so a new client is not held.
         reader, writer = await frontend.client()
         writer.write(b"again\n")
         assert await reader.read() == b"echo again\n"
         assert len(frontend.used) == 3
 
 
-async def test_a_client_that_goes_gives_its_place_back() -> None:
+async def test_a_client_that_disconnects_frees_its_place() -> None:
     async with running(Frontend(most=1)) as frontend:
         _, writer = await frontend.client()
         await frontend.until_held(1)
@@ -116,7 +116,7 @@ async def test_a_client_that_goes_gives_its_place_back() -> None:
         await frontend.until_held(1)
 
 
-async def test_there_are_only_so_many_places() -> None:
+async def test_the_number_of_held_clients_is_limited() -> None:
     async with running(Frontend(most=2)) as frontend, echo() as endpoint:
         clients = [await frontend.client() for _ in range(2)]
         await frontend.until_held(2)
@@ -129,14 +129,14 @@ async def test_there_are_only_so_many_places() -> None:
             assert await reader.read() == b"echo one\n"
 
 
-async def test_the_time_is_bounded() -> None:
+async def test_the_time_for_which_clients_are_held_is_limited() -> None:
     async with running(Frontend(seconds=0.05)) as frontend:
         reader, _ = await frontend.client()
         assert await is_refused(reader)
         await frontend.until_held(0)
 
 
-async def test_a_removed_service_refuses_those_that_wait() -> None:
+async def test_clients_of_a_removed_service_are_refused() -> None:
     async with running(Frontend()) as frontend:
         reader, _ = await frontend.client()
         await frontend.until_held(1)
@@ -146,7 +146,7 @@ async def test_a_removed_service_refuses_those_that_wait() -> None:
 
 
 @pytest.mark.parametrize("endpoints", [(), (ServiceEndpoint("127.0.0.1", 1),)])
-async def test_other_services_hold_nobody(endpoints: tuple[ServiceEndpoint, ...]) -> None:
+async def test_clients_of_other_services_are_not_held(endpoints: tuple[ServiceEndpoint, ...]) -> None:
     rule = replace(WAITING, endpoints=PortEndpoints.of(*endpoints), starts="")
     async with running(Frontend(rule)) as frontend:
         assert await refuses(frontend)

@@ -64,7 +64,7 @@ RULE = ServiceRule("ns/web:80", PortEndpoints([]))
             "10.96.0.10:53 (TCP) is not served: the address belongs to the cluster's own network. "
             "The Service's other addresses work. Hatchway will try again.",
         ),
-        # 10.96.0.1:443 is the API server's own.
+        # The API server itself listens at 10.96.0.1:443, so this is not an error.
         ("cluster", ("10.96.0.1", 443), errno.EADDRINUSE, {}, ""),
     ],
 )

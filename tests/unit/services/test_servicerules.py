@@ -100,13 +100,13 @@ def test_conditions(conditions: dict[str, Any], served: bool) -> None:
     assert bool(found) is served
 
 
-def test_terminating_endpoints_only_serve_when_none_is_ready() -> None:
+def test_terminating_endpoints_are_used_only_when_none_is_ready() -> None:
     ending = at("10.244.1.2", ready=False, serving=True, terminating=True)
     found = rules([service({"port": 80})], [endpoints(ending, at("10.244.1.3"))], [])
     assert found[Frontend("TCP", IP, 80)].endpoints.all() == (ServiceEndpoint("10.244.1.3", 8080),)
 
 
-def test_slices_are_joined_and_doubles_count_once() -> None:
+def test_slices_are_joined_and_duplicates_count_once() -> None:
     found = rules([service({"port": 80})], [endpoints(at("10.244.1.2")), endpoints(at("10.244.1.2"))], [])
     assert found[Frontend("TCP", IP, 80)].endpoints.all() == (ServiceEndpoint("10.244.1.2", 8080),)
 
@@ -129,7 +129,7 @@ def test_services_without_an_address(spec: dict[str, Any]) -> None:
     assert rules([service({"port": 80}, **spec)], [endpoints(at("10.244.1.2"))], []) == {}
 
 
-def test_what_does_not_belong_is_left_out() -> None:
+def test_other_slices_and_protocols_are_ignored() -> None:
     foreign = endpoints(at("10.244.1.2"), name="other")
     ipv6 = {**endpoints(at("fd00::2")), "addressType": "IPv6"}
     names = {**endpoints(at("example.com")), "addressType": "FQDN"}
@@ -148,7 +148,7 @@ def test_the_older_service_keeps_a_frontend() -> None:
     assert rules([newer, older], slices, [])[Frontend("TCP", IP, 80)].service == "ns/b:80"
 
 
-def test_an_external_address_never_takes_what_another_service_was_given() -> None:
+def test_an_external_address_never_replaces_a_frontend_of_another_service() -> None:
     thief = service({"port": 80}, name="thief", clusterIP="10.96.9.9", externalIPs=[IP, NODES[0]])
     thief["spec"]["ports"].append({"port": 30080, "name": "b"})
     thief["metadata"]["creationTimestamp"] = "2024-01-01T00:00:00Z"
@@ -171,7 +171,7 @@ def test_session_affinity() -> None:
     assert rules([service({"port": 80}, **spec)], slices, [])[frontend].affinity == 5
 
 
-def test_changes_come_to_the_same_as_a_new_start() -> None:
+def test_the_rules_after_changes_equal_those_of_a_new_table() -> None:
     table, order = table_of(), random.Random(1)
     services: dict[str, dict[str, Any]] = {}
     slices: dict[str, dict[str, Any]] = {}
@@ -202,7 +202,7 @@ def test_changes_come_to_the_same_as_a_new_start() -> None:
             assert known == rules(services.values(), slices.values(), [])
 
 
-def test_a_change_touches_its_own_service_only() -> None:
+def test_a_change_affects_only_its_own_service() -> None:
     table = table_of()
     for number in range(300):
         name = f"s{number}"
@@ -217,7 +217,7 @@ def test_a_change_touches_its_own_service_only() -> None:
 
 
 def _many(name: str, count: int, namespace: str = "ns") -> list[dict[str, Any]]:
-    """A service with many ports, and its slice."""
+    """Return a service with many ports, and its slice."""
     ports = [{"name": f"p{number}", "port": number + 1} for number in range(count)]
     found = [service(*ports, name=name), endpoints(at("10.244.1.2"), at("10.244.1.3"), name=name, ports=tuple(ports))]
     for one in found:
@@ -225,7 +225,7 @@ def _many(name: str, count: int, namespace: str = "ns") -> list[dict[str, Any]]:
     return found
 
 
-def test_the_ports_of_one_namespace_are_bounded_and_come_when_there_is_room() -> None:
+def test_the_ports_of_a_namespace_are_limited_and_added_when_others_are_removed() -> None:
     cut: list[tuple[tuple[str, str], int]] = []
     table = table_of(most=Size(100, 10_000), on_cut=lambda key, count: cut.append((key, count)))
     for number, (name, count, namespace) in enumerate(
@@ -249,16 +249,16 @@ def test_the_ports_of_one_namespace_are_bounded_and_come_when_there_is_room() ->
     assert take_all(table) == {}
 
 
-def test_what_ports_refer_to_is_bounded_for_a_namespace() -> None:
+def test_the_references_of_a_namespaces_ports_are_limited() -> None:
     found, piece = _many("web", 500)
-    # Two addresses, and a reference of each port to them.
+    # The limit of 102 is reached by two addresses, and by one reference to them for each of 100 ports.
     table = table_of(most=Size(1000, 102))
     table.service_changed("ADDED", found)
     table.slice_changed("ADDED", piece)
     assert len(take_all(table)) == 100
 
 
-def test_many_changes_are_taken_in_several_turns() -> None:
+def test_many_changes_are_processed_in_several_turns() -> None:
     table = table_of()
     for number in range(100):
         table.service_changed("ADDED", service({"port": number + 1}, name=f"s{number}"))
@@ -283,7 +283,7 @@ def test_many_ports_with_many_endpoints_share_their_addresses() -> None:
     assert len({id(ips) for rule in found.values() for _, ips in rule.endpoints.usable()}) == 1
 
 
-# Services of every type.
+# Services of every type
 
 NODES = ["172.18.0.2", "172.18.0.3"]
 
@@ -340,12 +340,12 @@ def test_external_addresses() -> None:
     slices = [endpoints(at("10.244.1.2"))]
     found = rules([service({"port": 80}, externalIPs=["192.0.2.1", "2001:db8::1", NODES[0]])], slices, NODES)
     assert places(found) == {(IP, 80): "cluster", ("192.0.2.1", 80): "external", (NODES[0], 80): "external"}
-    # Not the kubelet's port of a node.
+    # The port 10250 of a node belongs to the kubelet, so the Service does not get it.
     found = rules([service({"port": 10250}, externalIPs=["192.0.2.1", NODES[0]])], slices, NODES)
     assert places(found) == {(IP, 10250): "cluster", ("192.0.2.1", 10250): "external"}
 
 
-def test_local_traffic_policies_are_scopes() -> None:
+def test_local_traffic_policies_give_scopes() -> None:
     port = {"port": 80, "nodePort": 30080}
     slices = [endpoints(on("node-0", "10.244.0.2"))]
     web = service(port, type="NodePort", externalTrafficPolicy="Local", internalTrafficPolicy="Local")
@@ -354,7 +354,7 @@ def test_local_traffic_policies_are_scopes() -> None:
         (IP, ""),
         ("172.18.0.2", "node-0"),
         ("172.18.0.3", "node-1"),
-        # This machine acts as a load balancer, which uses the nodes with endpoints.
+        # On this machine the proxy acts like a load balancer, which uses all nodes with endpoints.
         ("127.0.0.1", None),
     }
     endpoints_of = found[Frontend("TCP", IP, 80)].endpoints
@@ -362,7 +362,7 @@ def test_local_traffic_policies_are_scopes() -> None:
     assert endpoints_of.all("node-1") == ()
 
 
-def test_a_node_whose_endpoints_all_terminate_uses_them() -> None:
+def test_a_node_with_only_terminating_endpoints_uses_them() -> None:
     ending = on("node-0", "10.244.0.2", ready=False, serving=True, terminating=True)
     found = rules([service({"port": 80})], [endpoints(ending, on("node-1", "10.244.1.2"))], NODES)
     usable = found[Frontend("TCP", IP, 80)].endpoints
@@ -371,7 +371,7 @@ def test_a_node_whose_endpoints_all_terminate_uses_them() -> None:
     assert (usable.ready("node-0"), usable.ready("node-1"), usable.ready()) == (0, 1, 1)
 
 
-def test_health_checks_are_on_every_node_even_without_endpoints() -> None:
+def test_every_node_has_a_health_check_even_without_endpoints() -> None:
     web = balancer(port={"nodePort": 30080}, externalTrafficPolicy="Local", healthCheckNodePort=30999)
     found = rules([web], [], NODES)
     assert places(found) == {(ip, 30999): "health" for ip in NODES}
@@ -407,7 +407,7 @@ def pod(
         ({"containerPort": 80, "hostPort": 8080, "hostIP": "::1"}, []),
         ({"containerPort": 80, "hostPort": 8080, "protocol": "SCTP"}, []),
         ({"containerPort": 80}, []),
-        # The kubelet's own.
+        # The port belongs to the kubelet.
         ({"containerPort": 80, "hostPort": 10250}, []),
     ],
 )

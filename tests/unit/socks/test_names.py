@@ -1,4 +1,4 @@
-"""Host names of a cluster: what each of them may mean."""
+"""The possible meanings of host names in a cluster."""
 
 import pytest
 from hypothesis import given
@@ -30,7 +30,7 @@ def test_a_name_of_the_cluster(host: str, first: Meaning) -> None:
     assert meanings(host, "here")[0] == first
 
 
-def test_a_short_name_may_be_a_pod_too() -> None:
+def test_a_short_name_may_also_mean_a_pod() -> None:
     assert Meaning("pods", "web-0", "here") in meanings("web-0", "here")
     assert Meaning("pods", "web-0", "shop") in meanings("web-0.shop", "here")
     assert Meaning("pods", "db-0", "here", "db") in meanings("db-0.db", "here")
@@ -41,7 +41,7 @@ def test_a_short_name_may_be_a_pod_too() -> None:
     ["www.example.co.uk", "a.b.c.d.svc", "", ".", "web..shop", "web.cluster.local", "a_b", "fe80::1%eth0",
      "x" * 64, "kubernetes.default.svc.other.domain", "svc.cluster.local", "web shop", "web\nshop"],
 )  # fmt: skip
-def test_a_name_of_another_world(host: str) -> None:
+def test_names_outside_the_cluster(host: str) -> None:
     assert meanings(host, "here") == []
 
 
@@ -58,5 +58,5 @@ def test_any_text_is_a_name_or_none(host: str) -> None:
 
 
 @given(st.ip_addresses())
-def test_addresses_are_told_in_one_form(address: object) -> None:
+def test_addresses_have_one_canonical_form(address: object) -> None:
     assert parse_address(parse_address(str(address))) == parse_address(str(address)) != ""

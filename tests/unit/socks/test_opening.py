@@ -1,4 +1,4 @@
-"""The first bytes of a client: what is served, and the requests that a web page can send, which are refused."""
+"""The first bytes of a client: requests that are served, and requests that a web page can send, which are refused."""
 
 import contextlib
 import itertools
@@ -17,7 +17,7 @@ PAC = b"GET /proxy.pac HTTP/1.1\r\nHost: 127.0.0.1:1080\r\n\r\n"
 
 
 def fed(data: bytes, cuts: list[int]) -> TunnelRequest | ProxiedRequest | PageRequest | None:
-    """Feed bytes in pieces, until what is asked for is known."""
+    """Feed bytes in pieces; return the client's request as soon as it is complete, None if it is incomplete."""
     opening = Opening()
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for begin, end in itertools.pairwise(edges):
@@ -28,11 +28,11 @@ def fed(data: bytes, cuts: list[int]) -> TunnelRequest | ProxiedRequest | PageRe
 
 
 @given(st.sampled_from([CONNECT, SOCKS]), st.lists(st.integers(0, 100), max_size=4))
-def test_a_tunnel_is_asked_for_however_the_bytes_arrive(data: bytes, cuts: list[int]) -> None:
+def test_a_request_for_a_tunnel_is_parsed_in_any_pieces(data: bytes, cuts: list[int]) -> None:
     assert fed(data, cuts) == TunnelRequest("web.shop", 443, b"")
 
 
-def test_what_follows_the_request_is_kept_for_the_host() -> None:
+def test_bytes_after_the_request_are_kept_for_the_host() -> None:
     assert fed(CONNECT + b"\x16\x03\x01", []) == TunnelRequest("web.shop", 443, b"\x16\x03\x01")
     assert fed(SOCKS + b"\x16\x03\x01", []) == TunnelRequest("web.shop", 443, b"\x16\x03\x01")
 
@@ -41,7 +41,7 @@ def test_an_address_of_ipv6() -> None:
     assert fed(b"CONNECT [fd00::7]:80 HTTP/1.1\r\n\r\n", []) == TunnelRequest("fd00::7", 80, b"")
 
 
-def test_a_request_for_a_proxy_is_handed_on_with_all_that_has_come() -> None:
+def test_a_request_for_a_proxy_is_returned_with_all_received_bytes() -> None:
     assert fed(GET + b"more", []) == ProxiedRequest(GET + b"more")
 
 
@@ -72,7 +72,7 @@ def test_a_page_of_this_proxy() -> None:
         b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 4000,
     ],
 )
-def test_what_a_web_page_or_a_stranger_sends_is_answered_alike(data: bytes) -> None:
+def test_requests_of_web_pages_and_unknown_requests_get_the_same_answer(data: bytes) -> None:
     opening = Opening()
     with pytest.raises(OpeningError):
         opening.receive_data(data)
@@ -93,6 +93,6 @@ def test_refusals_in_the_clients_own_protocol() -> None:
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=4))
-def test_nothing_else_than_an_opening_error_comes_of_any_bytes(data: bytes, cuts: list[int]) -> None:
+def test_any_bytes_are_parsed_or_raise_opening_error(data: bytes, cuts: list[int]) -> None:
     with contextlib.suppress(OpeningError):
         fed(data, cuts)

@@ -1,4 +1,4 @@
-"""Names and addresses found in a cluster."""
+"""Look-up of names and addresses in a cluster."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -58,7 +58,7 @@ def resolver(client: FakeClient) -> HostResolver:
         ("alone", Target("pods", "alone", "here", "", "8080")),
     ],
 )
-async def test_what_is_there(resolver: HostResolver, host: str, target: Target) -> None:
+async def test_names_and_addresses_of_the_cluster(resolver: HostResolver, host: str, target: Target) -> None:
     assert await resolver.resolve(host, 8080) == target
 
 
@@ -67,12 +67,12 @@ async def test_what_is_there(resolver: HostResolver, host: str, target: Target) 
     ["web", "web.other", "pypi.org", "www.python.org", "10.1.2.3", "127.0.0.1", "db-0.web.shop", "None",
      "172.18.0.2", "10-244-0-5.here.pod", "169.254.169.254"],
 )  # fmt: skip
-async def test_what_is_not(resolver: HostResolver, host: str) -> None:
+async def test_names_and_addresses_outside_of_the_cluster(resolver: HostResolver, host: str) -> None:
     with pytest.raises(NotInCluster):
         await resolver.resolve(host, 8080)
 
 
-async def test_a_name_is_asked_for_once_in_a_while(resolver: HostResolver, client: FakeClient) -> None:
+async def test_a_result_is_cached_for_a_while(resolver: HostResolver, client: FakeClient) -> None:
     asked: list[str] = []
     get = client.get
 
@@ -88,7 +88,7 @@ async def test_a_name_is_asked_for_once_in_a_while(resolver: HostResolver, clien
     assert asked == ["web", "nothing", "nothing", "nothing"]
 
 
-async def test_who_may_not_read_services_is_told_when_connecting(resolver: HostResolver, client: FakeClient) -> None:
+async def test_a_missing_right_to_read_services_is_reported(resolver: HostResolver, client: FakeClient) -> None:
     async def refuse(*_: Any, **__: Any) -> Object:
         raise ApiError(403, "Forbidden", "no")
 
@@ -106,7 +106,7 @@ async def test_who_may_not_read_services_is_told_when_connecting(resolver: HostR
         ("nobody.shop.svc", "nobody.shop.svc"),
     ],
 )
-async def test_a_route_that_dials_any_address_gets_those_of_the_cluster(
+async def test_with_a_route_to_any_address_other_addresses_of_the_cluster_are_found(
     client: FakeClient, host: str, name: str
 ) -> None:
     connection: Any = SimpleNamespace(client=client, identity=("s", "c", "u", ""), namespace="here")
@@ -131,7 +131,7 @@ async def test_a_route_that_dials_any_address_gets_those_of_the_cluster(
         "2606:4700::1",
     ],
 )
-async def test_no_route_gets_what_is_not_the_clusters(client: FakeClient, host: str) -> None:
+async def test_addresses_outside_of_the_cluster_are_refused_with_any_route(client: FakeClient, host: str) -> None:
     connection: Any = SimpleNamespace(client=client, identity=("s", "c", "u", ""), namespace="here")
     with pytest.raises(NotInCluster):
         await HostResolver(connection, any_address=True).resolve(host, 80)

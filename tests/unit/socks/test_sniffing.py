@@ -15,7 +15,7 @@ from hatchway.socks.sniffing import sniff, speaks_http
 
 @contextlib.asynccontextmanager
 async def side() -> AsyncIterator[EarlyReceiver]:
-    """Yield one side of a tunnel, with nothing at its other end."""
+    """Yield one side of a tunnel. No program reads or writes at its other end."""
     ours, others = socket.socketpair()
     _, found = await asyncio.get_running_loop().connect_accepted_socket(EarlyReceiver, ours)
     with others:
@@ -24,7 +24,7 @@ async def side() -> AsyncIterator[EarlyReceiver]:
 
 
 @pytest.mark.parametrize(("first", "http"), [(b"GET / HTTP/1.1\r\n\r\n", True), (b"hello world", False), (b"", False)])
-async def test_an_end_that_came_with_the_first_bytes_is_kept(first: bytes, http: bool) -> None:
+async def test_an_end_of_file_after_the_first_bytes_is_kept(first: bytes, http: bool) -> None:
     async with side() as near, side() as far:
         near.early, near.eof = first, True
         found = await sniff(near, far.transport)
@@ -42,7 +42,7 @@ async def test_an_end_that_came_with_the_first_bytes_is_kept(first: bytes, http:
         b"GET /" + b"x" * 20_000,
     ],
 )
-def test_requests_are_seen(data: bytes) -> None:
+def test_http_requests_are_recognized(data: bytes) -> None:
     assert speaks_http(data) is True
 
 
@@ -65,19 +65,19 @@ def test_requests_are_seen(data: bytes) -> None:
         b"GET /\r\n",
     ],
 )
-def test_other_protocols_are_not(data: bytes) -> None:
+def test_other_protocols_are_not_taken_for_http(data: bytes) -> None:
     assert speaks_http(data) is False
 
 
 @given(st.sampled_from([b"GET /a?b=c HTTP/1.1\r\n", b"M-SEARCH * HTTP/1.0\r\n", b"x /\xe4 HTTP/1.1\r\n"]), st.data())
-def test_a_part_of_a_request_leaves_it_open(line: bytes, data: st.DataObject) -> None:
+def test_a_part_of_a_request_is_not_decided_yet(line: bytes, data: st.DataObject) -> None:
     known = line.index(b"HTTP/1.") + len(b"HTTP/1.")
     size = data.draw(st.integers(0, len(line)))
     assert speaks_http(line[:size]) is (True if size >= known else None)
 
 
 @given(st.binary(max_size=40), st.binary(max_size=40))
-def test_what_was_found_stays_true_when_more_comes(data: bytes, more: bytes) -> None:
+def test_more_bytes_do_not_change_a_decision(data: bytes, more: bytes) -> None:
     found = speaks_http(data)
     if found is not None:
         assert speaks_http(data + more) is found

@@ -75,7 +75,7 @@ def test_conditions_that_are_met(condition: str) -> None:
         ("jsonpath={.status.phase.deeper}", "the field is not there"),
     ],
 )
-def test_conditions_that_are_not_met_say_why(condition: str, why: str) -> None:
+def test_conditions_that_are_not_met_have_a_reason(condition: str, why: str) -> None:
     assert why_not(condition) == why
 
 

@@ -1,4 +1,4 @@
-"""Images that a test process loads: their names, and when they are removed."""
+"""Images that a test process loads: their names and their removal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def app(tmp_path: Path) -> Path:
     return tmp_path / "My App"
 
 
-def test_an_image_has_a_name_of_its_own_until_the_end(store: ImageStore, app: Path) -> None:
+def test_an_image_has_a_unique_name_until_the_end_of_the_process(store: ImageStore, app: Path) -> None:
     loaded = LoadedImages(store, "tests")
     name = loaded.load(from_directory(app, entrypoint=["/run"]))
     image = store.find(parse(name))
@@ -40,7 +40,7 @@ def test_an_image_has_a_name_of_its_own_until_the_end(store: ImageStore, app: Pa
     assert store.images() == []
 
 
-def test_what_another_process_uses_too_stays(store: ImageStore, app: Path) -> None:
+def test_an_image_used_by_another_process_is_kept(store: ImageStore, app: Path) -> None:
     one, two = LoadedImages(store, "one"), LoadedImages(ImageStore(store.path), "two")
     name = one.load(from_directory(app))
     assert two.load(from_directory(app)) == name
@@ -50,7 +50,7 @@ def test_what_another_process_uses_too_stays(store: ImageStore, app: Path) -> No
     assert store.find(parse(name)) is None
 
 
-def test_a_chosen_name_stays(store: ImageStore, app: Path, tmp_path: Path) -> None:
+def test_an_image_with_a_chosen_name_is_kept(store: ImageStore, app: Path, tmp_path: Path) -> None:
     loaded = LoadedImages(store, "tests")
     assert loaded.load(from_directory(app), "mine:1") == "mine:1"
     assert loaded.load(docker_archive(tmp_path / "web.tar", built("web:1", {"a": "1"}))) == "web:1"
@@ -79,7 +79,7 @@ def test_a_base_is_an_image_or_a_directory(store: ImageStore, tmp_path: Path) ->
     assert [image.image_id for image in store.images()] == [base.image_id]
 
 
-def test_what_cannot_be_made_is_said(store: ImageStore, app: Path, tmp_path: Path) -> None:
+def test_errors_of_making_images(store: ImageStore, app: Path, tmp_path: Path) -> None:
     loaded = LoadedImages(store, "tests")
     for source, name, message in (
         (from_directory(tmp_path / "nowhere"), "", "the image cannot be loaded: there is no directory"),
@@ -93,7 +93,7 @@ def test_what_cannot_be_made_is_said(store: ImageStore, app: Path, tmp_path: Pat
             loaded.load(source, name)
 
 
-def test_a_cluster_of_others_takes_no_images(app: Path, tmp_path: Path) -> None:
+def test_images_cannot_be_loaded_into_other_clusters(app: Path, tmp_path: Path) -> None:
     kubeconfig = {
         "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": ""}}],
@@ -108,7 +108,7 @@ def test_a_cluster_of_others_takes_no_images(app: Path, tmp_path: Path) -> None:
         cluster.close()
 
 
-def test_images_of_processes_that_were_killed_go_after_a_day(
+def test_images_of_killed_processes_are_removed_after_a_day(
     store: ImageStore, app: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_image(store, "hatchway.test/old:1", {"a": "1"})

@@ -27,7 +27,7 @@ def test_several_documents_with_comments_and_empty_ones() -> None:
     assert names(f"--- # first\n{documents}") == ["a", "b"]
 
 
-def test_a_line_of_dashes_within_a_value_separates_nothing() -> None:
+def test_a_line_of_dashes_within_a_value_does_not_separate_documents() -> None:
     text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata:\n  text: |\n    ---\n    ----\n"
     assert read_manifest(text)[0]["data"]["text"] == "---\n----\n"
 
@@ -39,7 +39,7 @@ def test_the_files_of_a_directory_by_name(tmp_path: Path) -> None:
     assert names(tmp_path / "notes.txt") == ["n"]
 
 
-def test_what_others_need_comes_first() -> None:
+def test_objects_that_others_need_come_first() -> None:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}}
     definition = {
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -49,12 +49,12 @@ def test_what_others_need_comes_first() -> None:
     assert names([config_map("b"), namespace, config_map("a"), definition]) == ["n", "d", "b", "a"]
 
 
-def test_lists_are_taken_apart() -> None:
+def test_lists_are_replaced_by_their_items() -> None:
     inner = {"apiVersion": "v1", "kind": "ConfigMapList", "items": [config_map("b")]}
     assert names({"apiVersion": "v1", "kind": "List", "items": [config_map("a"), inner]}) == ["a", "b"]
 
 
-def test_the_caller_s_dictionaries_stay_as_they_are() -> None:
+def test_the_callers_dictionaries_are_not_changed() -> None:
     given = config_map("a")
     read_manifest(given)[0]["metadata"]["namespace"] = "other"
     assert given == config_map("a")
@@ -72,13 +72,13 @@ def test_the_caller_s_dictionaries_stay_as_they_are() -> None:
         (Path("/nowhere/web.yaml"), "cannot read /nowhere/web.yaml: No such file or directory"),
     ],
 )
-def test_what_is_wrong_is_said(source: Any, message: str) -> None:
+def test_errors_in_manifests(source: Any, message: str) -> None:
     with pytest.raises(ClusterError) as caught:
         read_manifest(source)
     assert message in caught.value.message
 
 
-def test_a_path_in_a_text_is_explained() -> None:
+def test_a_path_given_as_text_is_an_error_with_a_hint() -> None:
     with pytest.raises(ClusterError, match=r"pathlib\.Path"):
         read_manifest("manifests/web.yaml")
 
@@ -94,7 +94,7 @@ _VALUES = st.recursive(
 
 
 @given(st.lists(_VALUES, min_size=1, max_size=4))
-def test_json_documents_are_read_as_they_were_written(values: list[Any]) -> None:
+def test_json_documents_are_read_unchanged(values: list[Any]) -> None:
     objects = [{**config_map(f"m{number}"), "data": value} for number, value in enumerate(values)]
     assert read_manifest("\n---\n".join(json.dumps(obj, indent=1) for obj in objects)) == objects
 

@@ -1,4 +1,4 @@
-"""pytest's start with the plugin: which modules it imports."""
+"""The modules that pytest imports at its start because of the plugin."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def test_pytest_imports_nothing_of_a_cluster() -> None:
-    """The modules that the plugin adds to those of pytest: its own, and nothing that takes time."""
+    """The plugin imports only its own modules, because other imports would delay every start of pytest."""
     listing = "import sys, {}; print(*sorted(sys.modules))"
     with_plugin, without = (
         set(subprocess.check_output([sys.executable, "-c", listing.format(what)], text=True).split())

@@ -16,14 +16,14 @@ ALL = [channels.UNNAMED, channels.V1, channels.V1_BASE64, channels.V4, channels.
 
 
 @given(st.sampled_from(ALL), st.integers(0, 9), st.binary(max_size=300))
-def test_messages_come_back_as_they_were(protocol: channels.ChannelProtocol, channel: int, data: bytes) -> None:
+def test_messages_are_decoded_unchanged(protocol: channels.ChannelProtocol, channel: int, data: bytes) -> None:
     message = protocol.encode(channel, data)
     assert protocol.decode(message) == (channel, data)
     if protocol.is_base64:
         assert message.decode("ascii")[0] == str(channel)
 
 
-def test_end_of_stdin_is_what_kubectl_sends() -> None:
+def test_the_end_of_stdin_is_encoded_as_by_kubectl() -> None:
     assert channels.V5.encode_close(channels.STDIN) == b"\xff\x00"
     assert channels.V5.decode(b"\xff\x00") == (channels.CLOSE, b"\x00")
 
@@ -60,11 +60,11 @@ def test_first_known_protocol_is_chosen(offered: list[str], chosen: channels.Cha
 
 
 @given(st.integers(0, 65535), st.integers(0, 65535))
-def test_sizes_come_back_as_they_were(width: int, height: int) -> None:
+def test_sizes_are_equal_after_encoding_and_decoding(width: int, height: int) -> None:
     assert channels.decode_size(channels.encode_size(width, height)) == (width, height)
 
 
-def test_size_of_kubectl_is_read() -> None:
+def test_a_size_from_kubectl_is_decoded() -> None:
     assert channels.decode_size(b'{"Width":120,"Height":40}\n') == (120, 40)
 
 
@@ -77,7 +77,7 @@ def test_malformed_sizes_are_refused(data: bytes) -> None:
         channels.decode_size(data)
 
 
-def test_end_of_a_command_reads_as_kubernetes_writes_it() -> None:
+def test_the_end_of_a_command_is_encoded_as_by_kubernetes() -> None:
     assert channels.success_status() == b'{"metadata":{},"status":"Success"}'
     assert channels.exit_status(3) == (
         b'{"metadata":{},"status":"Failure","message":"command terminated with non-zero exit code: '
@@ -121,7 +121,7 @@ def test_malformed_ends_are_refused(data: bytes) -> None:
         lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     )
 )
-def test_any_details_are_read(details: object) -> None:
+def test_any_details_are_accepted(details: object) -> None:
     status = json.dumps({"status": "Failure", "message": "m", "details": details}).encode()
     assert isinstance(channels.decode_status(status), CommandResult)
 
@@ -177,7 +177,7 @@ def test_second_stream_of_a_kind_or_with_another_port_is_refused() -> None:
         pairs.add(5, portforwardstreams.data_headers(81, 0), 0.0)
 
 
-def test_waiting_streams_are_bounded() -> None:
+def test_the_number_of_waiting_streams_is_limited() -> None:
     pairs = StreamPairs()
     with pytest.raises(PortForwardError, match="too many"):
         for number in range(5000):
@@ -192,7 +192,7 @@ def test_ports_of_the_query_are_read() -> None:
 
 
 @pytest.mark.parametrize("protocol", [channels.UNNAMED, channels.V4, channels.V4_BASE64])
-def test_port_channels_speak_as_the_kubelet(protocol: channels.ChannelProtocol) -> None:
+def test_port_channels_use_the_format_of_the_kubelet(protocol: channels.ChannelProtocol) -> None:
     ports = PortChannels(protocol, [80, 8080])
     assert [protocol.decode(message) for message in ports.greeting()] == [
         (0, b"\x50\x00"),

@@ -7,7 +7,7 @@ import random
 from bench.wire_fuzz import Fuzzer
 
 
-def test_mutated_inputs_raise_only_what_is_declared() -> None:
+def test_mutated_inputs_raise_only_declared_exceptions() -> None:
     fuzzer = Fuzzer(random.randrange(1 << 32))
     fuzzer.run(5_000)
     kinds = {outcome.partition(":")[0] for outcome in fuzzer.outcomes}

@@ -33,22 +33,22 @@ def _split(data: bytes, cuts: list[int]) -> list[bytes]:
     st.integers(1, 65535),
     st.sampled_from(["tcp", "udp"]),
 )
-def test_the_program_understands_what_the_client_asks(host: str, port: int, command: str) -> None:
+def test_the_program_parses_the_clients_requests(host: str, port: int, command: str) -> None:
     assert parse_line(format_request(SECRET, command, host, port)[:-1], DIGEST) == (command, host, port)
 
 
-def test_the_program_understands_a_renewal() -> None:
+def test_the_program_parses_a_renewal() -> None:
     assert parse_line(format_renewal(SECRET)[:-1], DIGEST) == ("renew", "", 0)
 
 
 @pytest.mark.parametrize("host", ["", "a b", "a\nb", "a" * 254, "ä", "a\tb"])
-def test_what_is_no_host_is_not_sent(host: str) -> None:
+def test_invalid_hosts_are_not_sent(host: str) -> None:
     with pytest.raises(RelayProtocolError):
         format_request(SECRET, "tcp", host, 80)
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])
-def test_what_is_no_port_is_not_sent(port: int) -> None:
+def test_invalid_ports_are_not_sent(port: int) -> None:
     with pytest.raises(RelayProtocolError):
         format_request(SECRET, "tcp", "web", port)
 
@@ -73,7 +73,7 @@ def test_an_error() -> None:
 
 
 @given(st.lists(st.binary(max_size=300)))
-def test_whatever_comes_is_an_answer_or_an_error_of_the_protocol(pieces: list[bytes]) -> None:
+def test_any_bytes_are_an_answer_or_a_protocol_error(pieces: list[bytes]) -> None:
     reader = AnswerReader()
     size = 0
     try:
@@ -87,7 +87,7 @@ def test_whatever_comes_is_an_answer_or_an_error_of_the_protocol(pieces: list[by
 
 
 @given(st.lists(st.binary(max_size=300)), st.lists(st.integers(0, 5000)))
-def test_datagrams_keep_their_bounds(datagrams: list[bytes], cuts: list[int]) -> None:
+def test_datagrams_keep_their_boundaries(datagrams: list[bytes], cuts: list[int]) -> None:
     reader = DatagramReader()
     found = [
         one for piece in _split(b"".join(map(format_datagram, datagrams)), cuts) for one in reader.receive_data(piece)
@@ -95,7 +95,7 @@ def test_datagrams_keep_their_bounds(datagrams: list[bytes], cuts: list[int]) ->
     assert found == datagrams
 
 
-def test_a_datagram_has_an_end() -> None:
+def test_a_datagram_has_a_maximum_size() -> None:
     assert len(format_datagram(b"x" * 65535)) == 65537
     with pytest.raises(ValueError, match="65535"):
         format_datagram(b"x" * 65536)

@@ -1,4 +1,4 @@
-"""Connections of kubectl 1.37 with a kube-apiserver 1.36 and its kubelet, recorded: each side's bytes for our other end."""
+"""Recorded connections of kubectl 1.37 with kube-apiserver 1.36 and its kubelet; Hatchway parses each side's bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RECORDED = Path(__file__).parent / "recorded"
 
 
 def bytes_of(name: str, side: str) -> bytes:
-    """Return the bytes that one side (c or s) sent after the handshake."""
+    """Return the bytes that one side sent after the handshake. side: "c" for the client, "s" for the server."""
     whole = b""
     for line in (RECORDED / f"{name}.jsonl").read_text().splitlines():
         _, sender, data = json.loads(line)
@@ -40,7 +40,7 @@ def text(events: list[Event], stream_id: int) -> bytes:
     return b"".join(event.data for event in events if isinstance(event, DataReceived) and event.stream_id == stream_id)
 
 
-def test_dictionary_is_that_of_the_protocol() -> None:
+def test_the_header_dictionary_is_that_of_spdy() -> None:
     assert (RECORDED / "spdy-dictionary.bin").read_bytes() == DICTIONARY
 
 

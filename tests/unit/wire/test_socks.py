@@ -1,4 +1,4 @@
-"""SOCKS as bytes: requests of clients in pieces of any size, and bytes that are not SOCKS."""
+"""Parsing of SOCKS: requests of clients in pieces of any size, and bytes that are not SOCKS."""
 
 import ipaddress
 import itertools
@@ -37,7 +37,7 @@ def fed(data: bytes, cuts: list[int]) -> SocksNegotiation:
 
 
 @given(NAMES, PORTS, st.binary(max_size=20), st.lists(st.integers(0, 400), max_size=5))
-def test_a_request_is_understood_however_its_bytes_arrive(host: str, port: int, rest: bytes, cuts: list[int]) -> None:
+def test_a_request_is_parsed_in_any_pieces(host: str, port: int, rest: bytes, cuts: list[int]) -> None:
     host = "x" + host[1:] if host[0].isdigit() or ":" in host else host
     negotiation = fed(GREETING + socks5(host, port) + rest, cuts)
     assert negotiation.request == SocksRequest(host, port)
@@ -47,7 +47,7 @@ def test_a_request_is_understood_however_its_bytes_arrive(host: str, port: int, 
 
 
 @given(NAMES.filter(lambda name: "\0" not in name), PORTS, st.binary(max_size=20), st.lists(st.integers(0, 400)))
-def test_socks_4a_is_understood_however_its_bytes_arrive(host: str, port: int, rest: bytes, cuts: list[int]) -> None:
+def test_socks_4a_is_parsed_in_any_pieces(host: str, port: int, rest: bytes, cuts: list[int]) -> None:
     negotiation = fed(socks4a(host, port) + rest, cuts)
     assert negotiation.request == SocksRequest(host, port)
     assert negotiation.rest == rest
@@ -56,7 +56,7 @@ def test_socks_4a_is_understood_however_its_bytes_arrive(host: str, port: int, r
 
 
 @pytest.mark.parametrize("address", ["10.96.0.7", "fd00::7"])
-def test_addresses_are_told_as_text(address: str) -> None:
+def test_addresses_are_parsed_to_text(address: str) -> None:
     assert fed(GREETING + socks5(address, 80), []).request == SocksRequest(address, 80)
 
 
@@ -67,7 +67,7 @@ def test_socks_4_with_an_address() -> None:
 @pytest.mark.parametrize(
     ("data", "answer"),
     [
-        (b"\x05\x01\x02", b"\x05\xff"),  # a user name and a password only
+        (b"\x05\x01\x02", b"\x05\xff"),  # the client offers only a user name with a password
         (b"\x05\x00", b"\x05\xff"),
         (GREETING + socks5("web", 80, command=2), b"\x05\x00\x05\x07"),  # BIND
         (GREETING + socks5("web", 80, command=3), b"\x05\x00\x05\x07"),  # UDP ASSOCIATE
@@ -81,7 +81,7 @@ def test_socks_4_with_an_address() -> None:
         (b"GET / HTTP/1.1\r\n", b""),
     ],
 )
-def test_what_is_not_served_is_refused_with_the_protocols_own_answer(data: bytes, answer: bytes) -> None:
+def test_unsupported_requests_are_refused_with_an_answer_of_the_protocol(data: bytes, answer: bytes) -> None:
     negotiation = SocksNegotiation()
     with pytest.raises(SocksError):
         negotiation.receive_data(data)
@@ -90,7 +90,7 @@ def test_what_is_not_served_is_refused_with_the_protocols_own_answer(data: bytes
 
 
 @given(st.binary(max_size=700), st.lists(st.integers(0, 700), max_size=5))
-def test_nothing_else_than_a_socks_error_comes_of_any_bytes(data: bytes, cuts: list[int]) -> None:
+def test_any_bytes_are_parsed_or_raise_socks_error(data: bytes, cuts: list[int]) -> None:
     try:
         negotiation = fed(data, cuts)
     except SocksError:

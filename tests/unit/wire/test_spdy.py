@@ -1,4 +1,4 @@
-"""Two sessions that talk to each other, and what a hostile peer may send."""
+"""Two sessions that exchange frames, and frames of a hostile peer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def take(session: SpdySession) -> bytes:
 
 
 def pair(limits: SpdyLimits = spdy.LIMITS) -> tuple[SpdySession, SpdySession]:
-    """A client and a server that have seen each other's windows."""
+    """Return a client and a server that have received each other's window sizes."""
     client, server = SpdySession(server=False, limits=limits), SpdySession(server=True, limits=limits)
     client.receive_data(take(server))
     server.receive_data(take(client))
@@ -47,7 +47,7 @@ def received(events: list[Event], stream_id: int) -> bytes:
     return b"".join(event.data for event in events if isinstance(event, DataReceived) and event.stream_id == stream_id)
 
 
-def test_stream_carries_bytes_both_ways_and_half_closes() -> None:
+def test_a_stream_carries_bytes_in_both_directions_and_can_be_half_closed() -> None:
     client, server = pair()
     stream = client.open_stream(HEADERS)
     client.send_data(stream, b"question", fin=True)
@@ -61,19 +61,19 @@ def test_stream_carries_bytes_both_ways_and_half_closes() -> None:
     assert not client.is_open(stream) and not server.is_open(stream)
 
 
-def test_streams_of_both_ends_have_numbers_of_their_own() -> None:
+def test_the_two_ends_use_different_stream_numbers() -> None:
     client, server = pair()
     assert [client.open_stream([]), client.open_stream([]), server.open_stream([])] == [1, 3, 2]
 
 
-def test_peer_without_windows_is_never_waited_for() -> None:
+def test_no_flow_control_towards_a_peer_that_announces_no_window() -> None:
     client = SpdySession(server=False)
     stream = client.open_stream(HEADERS)
     client.send_data(stream, bytes(10_000_000), fin=True)
     assert client.unsent(stream) == 0
 
 
-def test_peer_that_announces_no_windows_is_told_of_ours_all_the_same() -> None:
+def test_a_peer_that_announces_no_window_still_gets_window_updates() -> None:
     client = SpdySession(server=False, limits=SpdyLimits(window=1000))
     stream = client.open_stream(HEADERS)
     client.data_to_send()
@@ -102,7 +102,7 @@ def test_window_holds_back_what_the_peer_has_not_consumed() -> None:
     assert got == bytes(range(256)) * 10 and drained
 
 
-def test_fin_alone_waits_for_what_was_kept_before_it() -> None:
+def test_an_empty_frame_with_fin_is_sent_after_buffered_data() -> None:
     client, server = pair(SpdyLimits(window=100))
     stream = client.open_stream([])
     client.send_data(stream, b"x" * 150)
@@ -127,7 +127,7 @@ def test_window_grows_while_bytes_are_consumed_at_once() -> None:
     assert rounds == [100, 200, 400, 400]
 
 
-def test_one_full_window_does_not_hold_up_another_stream() -> None:
+def test_one_full_window_does_not_delay_another_stream() -> None:
     client, server = pair(SpdyLimits(window=100))
     stalled, lively = client.open_stream([]), client.open_stream([])
     client.send_data(stalled, bytes(1000))
@@ -135,7 +135,7 @@ def test_one_full_window_does_not_hold_up_another_stream() -> None:
     assert received(pass_on(client, server), lively) == b"through"
 
 
-def test_data_is_handed_over_before_its_frame_is_whole() -> None:
+def test_data_is_delivered_before_its_frame_is_complete() -> None:
     client, server = pair()
     stream = client.open_stream([])
     client.send_data(stream, b"a" * 5000, fin=True)
@@ -145,7 +145,7 @@ def test_data_is_handed_over_before_its_frame_is_whole() -> None:
     assert server.receive_data(second) == [DataReceived(stream, b"a" * 2000, True)]
 
 
-def test_reset_ends_a_stream_and_what_is_on_its_way_is_passed_over() -> None:
+def test_a_reset_ends_a_stream_and_later_frames_are_ignored() -> None:
     client, server = pair()
     stream = client.open_stream([])
     pass_on(client, server)
@@ -158,7 +158,7 @@ def test_reset_ends_a_stream_and_what_is_on_its_way_is_passed_over() -> None:
     assert server.data_to_send() == []
 
 
-def test_data_of_a_stream_that_never_was_is_answered_with_a_reset() -> None:
+def test_data_for_an_unknown_stream_are_answered_with_a_reset() -> None:
     _, server = pair()
     server.receive_data(spdyframes.data_header(7, 3, False) + b"abc")
     assert take(server) == spdyframes.rst_stream(7, spdy.INVALID_STREAM)
@@ -205,7 +205,7 @@ def test_more_streams_than_allowed_are_refused_one_by_one() -> None:
         ("short", spdyframes.syn_reply(1, b"", False)[:-4] + b"\0\0\0\1"),
     ],
 )
-def test_what_breaks_the_protocol_ends_the_session(what: str, frame: bytes) -> None:
+def test_protocol_errors_end_the_session(what: str, frame: bytes) -> None:
     _, server = pair()
     with pytest.raises(SpdyError):
         server.receive_data(frame)
@@ -246,7 +246,7 @@ def test_headers_larger_than_allowed_are_not_decompressed() -> None:
         max_size=5,
     )
 )
-def test_headers_come_back_as_they_were(blocks: list[list[tuple[bytes, bytes]]]) -> None:
+def test_headers_are_equal_after_encoding_and_decoding(blocks: list[list[tuple[bytes, bytes]]]) -> None:
     writer, reader = HeaderWriter(), HeaderReader(64 * 1024, 100)
     for headers in blocks:
         assert reader.read(writer.write(headers)) == headers
@@ -254,7 +254,7 @@ def test_headers_come_back_as_they_were(blocks: list[list[tuple[bytes, bytes]]])
 
 @settings(max_examples=200)
 @given(st.data())
-def test_every_stream_arrives_whole_however_the_bytes_are_cut(data: st.DataObject) -> None:
+def test_every_stream_arrives_completely_in_any_pieces(data: st.DataObject) -> None:
     window = data.draw(st.sampled_from([16, 1000, 1 << 20]))
     client, server = pair(SpdyLimits(window=window))
     sent: dict[int, bytearray] = {}

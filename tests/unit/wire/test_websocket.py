@@ -1,4 +1,4 @@
-"""Our WebSocket against that of the `websockets` library, in both directions, and what must be refused."""
+"""Hatchway's WebSocket with that of the `websockets` library, in both directions, and frames that must be refused."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hatchway.wire.websocket import (
     WebSocketError,
 )
 
-# Lengths on both sides of each change of the header and of the masking.
+# Lengths around each size at which the format of the header or the masking changes.
 LENGTHS = st.sampled_from([0, 1, 3, 4, 125, 126, 127, 255, 256, 1000, 65535, 65536, 70_001])
 
 
@@ -45,14 +45,14 @@ def pieces(wire: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(st.binary(max_size=2000), st.binary(min_size=4, max_size=4))
-def test_masking_is_that_of_the_library(data: bytes, mask: bytes) -> None:
+def test_masking_agrees_with_the_library(data: bytes, mask: bytes) -> None:
     assert apply_mask(data, mask) == reference_mask(data, mask)
     assert apply_mask(apply_mask(data, mask), mask) == data
 
 
 @settings(max_examples=200)
 @given(client=st.booleans(), sizes=st.lists(LENGTHS, max_size=5), cuts=st.lists(st.integers(1, 5000), max_size=20))
-def test_library_reads_what_is_sent(client: bool, sizes: list[int], cuts: list[int]) -> None:
+def test_the_library_reads_sent_frames(client: bool, sizes: list[int], cuts: list[int]) -> None:
     socket, peer = WebSocket(client=client, largest=None), library(not client)
     for index, size in enumerate(sizes):
         data = bytes([index]) * size
@@ -82,7 +82,7 @@ def test_library_reads_what_is_sent(client: bool, sizes: list[int], cuts: list[i
     messages=st.lists(st.tuples(LENGTHS, st.booleans(), st.integers(0, 3)), max_size=5),
     cuts=st.lists(st.integers(1, 5000), max_size=20),
 )
-def test_what_the_library_sends_is_read(client: bool, messages: list[tuple[int, bool, int]], cuts: list[int]) -> None:
+def test_frames_of_the_library_are_read(client: bool, messages: list[tuple[int, bool, int]], cuts: list[int]) -> None:
     socket, peer = WebSocket(client=client, largest=1 << 20), library(not client)
     expected: list[object] = []
     for size, is_text, fragments in messages:
@@ -108,7 +108,7 @@ def test_what_the_library_sends_is_read(client: bool, messages: list[tuple[int, 
 
 
 @given(st.booleans(), st.lists(st.binary(max_size=3000), max_size=5), st.lists(st.integers(1, 400), max_size=30))
-def test_pieces_make_up_the_stream(client: bool, messages: list[bytes], cuts: list[int]) -> None:
+def test_joined_pieces_are_the_sent_stream(client: bool, messages: list[bytes], cuts: list[int]) -> None:
     sender, receiver = WebSocket(client=not client, largest=None), WebSocket(client=client, largest=None)
     for message in messages:
         sender.send_binary(message)
@@ -120,7 +120,7 @@ def test_pieces_make_up_the_stream(client: bool, messages: list[bytes], cuts: li
     assert got == b"".join(messages)
 
 
-def test_pieces_come_before_their_message_is_whole() -> None:
+def test_pieces_are_delivered_before_their_message_is_complete() -> None:
     receiver = WebSocket(client=True, largest=None)
     assert receiver.receive_data(b"\x82\x7e\x10\x00start") == [Piece(b"start")]
 
@@ -141,7 +141,7 @@ def test_close_without_status_is_answered_without_one() -> None:
     assert take(server) == b"\x88\x00"
 
 
-def test_long_reason_is_cut_between_characters() -> None:
+def test_a_long_reason_is_truncated_between_characters() -> None:
     socket = WebSocket(client=False, largest=100)
     socket.close(1000, "é" * 100)
     data = take(socket)
@@ -153,13 +153,13 @@ def test_long_reason_is_cut_between_characters() -> None:
     [
         (b"\xc2\x00", 1002),  # a reserved bit
         (b"\x82\x81\0\0\0\0x", 1002),  # masked by a server
-        (b"\x83\x00", 1002),  # a kind that is reserved
+        (b"\x83\x00", 1002),  # a reserved opcode
         (b"\x8b\x00", 1002),
         (b"\x09\x00", 1002),  # a ping in fragments
         (b"\x89\x7e\x00\x7e", 1002),  # a ping of 126 bytes
-        (b"\x80\x00", 1002),  # a continuation of nothing
-        (b"\x02\x00\x82\x00", 1002),  # a message inside another one
-        (b"\x88\x01\x03", 1002),  # half a code
+        (b"\x80\x00", 1002),  # a continuation without a first frame
+        (b"\x02\x00\x82\x00", 1002),  # a message inside another message
+        (b"\x88\x01\x03", 1002),  # an incomplete code
         (b"\x88\x02\x03\xed", 1002),  # a code that must not be sent
         (b"\x88\x04\x03\xe8\xff\xff", 1007),
         (b"\x81\x01\xff", 1007),
@@ -168,7 +168,7 @@ def test_long_reason_is_cut_between_characters() -> None:
         (b"\x82\x7f" + b"\xff" * 8, 1009),
     ],
 )
-def test_what_breaks_the_protocol_is_refused_with_its_code(frame: bytes, code: int) -> None:
+def test_protocol_errors_are_refused_with_their_code(frame: bytes, code: int) -> None:
     client = WebSocket(client=True, largest=1000)
     with pytest.raises(WebSocketError) as caught:
         client.receive_data(frame)
@@ -234,7 +234,7 @@ def test_malformed_requests_are_refused(change: tuple[bytes, bytes]) -> None:
         ([*wshandshake.response_fields(b"key", None), (b"Sec-WebSocket-Extensions", b"permessage-deflate")], []),
     ],
 )
-def test_answers_that_choose_what_was_not_offered_are_refused(
+def test_answers_with_a_subprotocol_that_was_not_offered_are_refused(
     answer: list[tuple[bytes, bytes]], offered: list[str]
 ) -> None:
     with pytest.raises(HatchwayError):

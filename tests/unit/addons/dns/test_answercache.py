@@ -40,7 +40,7 @@ def keep(cache: AnswerCache, query: bytes, found: bytes, *, tcp: bool = False) -
     cache.keep(parse_query(query), query, found, tcp=tcp)
 
 
-def test_an_answer_is_kept_and_its_ttl_goes_down() -> None:
+def test_an_answer_is_cached_and_its_ttl_goes_down() -> None:
     clock = Clock()
     cache = AnswerCache(clock)
     first, second = question(), question("WWW.Example.com")
@@ -56,7 +56,7 @@ def test_an_answer_is_kept_and_its_ttl_goes_down() -> None:
     assert find(cache, second) is None
 
 
-def test_no_answer_is_kept_for_long() -> None:
+def test_no_answer_is_cached_for_long() -> None:
     clock = Clock()
     cache = AnswerCache(clock)
     query = question()
@@ -77,7 +77,7 @@ def test_another_type_or_transport_is_another_query() -> None:
     assert find(cache, query[:2] + b"\0" + query[3:]) is None, "without recursion"
 
 
-def test_a_name_that_does_not_exist_is_kept_as_its_zone_says() -> None:
+def test_a_missing_name_is_cached_for_the_time_that_its_soa_record_gives() -> None:
     clock = Clock()
     cache = AnswerCache(clock)
     query = question()
@@ -110,7 +110,7 @@ def test_a_name_that_does_not_exist_is_kept_as_its_zone_says() -> None:
     ],
     ids=["failure", "truncated", "not to be kept", "long", "another question", "cut", "head", "nothing"],
 )
-def test_other_answers_are_not_kept(found: bytes) -> None:
+def test_other_answers_are_not_cached(found: bytes) -> None:
     cache = AnswerCache(Clock())
     query = question()
     keep(cache, query, query[:2] + found[2:])
@@ -118,7 +118,7 @@ def test_other_answers_are_not_kept(found: bytes) -> None:
 
 
 @given(st.binary(max_size=120), st.integers(0, 80))
-def test_no_bytes_break_it(noise: bytes, at: int) -> None:
+def test_the_cache_accepts_any_bytes(noise: bytes, at: int) -> None:
     cache = AnswerCache(Clock())
     query = question()
     good = answer(query, count=3)
@@ -128,7 +128,7 @@ def test_no_bytes_break_it(noise: bytes, at: int) -> None:
     assert got is None or len(got) == len(bad)
 
 
-def test_the_oldest_are_dropped() -> None:
+def test_the_oldest_answers_are_dropped() -> None:
     cache = AnswerCache(Clock())
     queries = [question(f"n{number}.example.com") for number in range(1100)]
     for query in queries:

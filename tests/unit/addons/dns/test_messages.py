@@ -108,7 +108,7 @@ def test_names(zone: Zone, name: str, kind: str, expected: list[str]) -> None:
     assert {rr.ttl for rr in found.rr} <= {5, 30}
 
 
-def test_srv_brings_the_addresses_along(zone: Zone) -> None:
+def test_an_srv_answer_includes_the_addresses(zone: Zone) -> None:
     found = ask(zone, "_sql._tcp.db.d.svc.cluster.local", "SRV")
     extra = {(str(rr.rname), str(rr.rdata)) for rr in found.ar}
     assert extra == {
@@ -146,7 +146,7 @@ NODATA, NXDOMAIN = 0, 3
         ("99.99.244.10.in-addr.arpa", "PTR", NXDOMAIN),
     ],
 )
-def test_what_is_not_there(zone: Zone, name: str, kind: str, expected: int) -> None:
+def test_missing_names_and_records(zone: Zone, name: str, kind: str, expected: int) -> None:
     data = DNSRecord.question(name, kind if not kind.startswith("TYPE") else "A").pack()
     if kind.startswith("TYPE"):
         data = data[:-4] + struct.pack("!HH", int(kind[4:]), 1)
@@ -166,12 +166,12 @@ def test_a_chain_of_aliases_ends(zone: Zone) -> None:
 
 
 @pytest.mark.parametrize("name", ["example.org", "cluster.local.org", "notcluster.local", "", "8.8.8.8.in-addr.arpa"])
-def test_other_names_are_somebody_elses(zone: Zone, name: str) -> None:
+def test_names_outside_the_cluster_are_not_answered(zone: Zone, name: str) -> None:
     data = DNSRecord.question(name).pack()
     assert Resolver(zone, own_ranges=OWN_RANGES).answer(parse_query(data)) is None
 
 
-def test_what_changes(zone: Zone) -> None:
+def test_answers_follow_changes_of_objects(zone: Zone) -> None:
     zone.slice_changed("MODIFIED", endpoint_slice("db-1", "db", [endpoint("10.244.7.7", "db-0")]))
     assert values(ask(zone, "db-0.db.d.svc.cluster.local")) == ["10.244.7.7"]
     assert values(ask(zone, "7.7.244.10.in-addr.arpa", "PTR")) == ["db-0.db.d.svc.cluster.local."]
@@ -185,13 +185,13 @@ def test_what_changes(zone: Zone) -> None:
     assert code(ask(zone, "d.svc.cluster.local")) == NXDOMAIN
 
 
-def test_the_question_comes_back_in_its_own_case(zone: Zone) -> None:
+def test_the_answer_keeps_the_case_of_the_question(zone: Zone) -> None:
     found = ask(zone, "wEb.D.sVc.ClUsTeR.lOcAl")
     assert str(found.q.qname) == "wEb.D.sVc.ClUsTeR.lOcAl."
     assert str(found.rr[0].rname) == "wEb.D.sVc.ClUsTeR.lOcAl."
 
 
-def test_any_and_transfers(zone: Zone) -> None:
+def test_queries_for_any_record_and_for_zone_transfers(zone: Zone) -> None:
     [answer] = ask(zone, "web.d.svc.cluster.local", "ANY").rr
     assert answer.rtype == 13
     assert code(ask(zone, "cluster.local", "AXFR")) == 5
@@ -219,7 +219,7 @@ def test_edns(zone: Zone) -> None:
 
 
 @given(st.integers(1, 300), st.integers(512, 4096))
-def test_answers_that_do_not_fit_are_cut_off(count: int, limit: int) -> None:
+def test_answers_that_do_not_fit_are_truncated(count: int, limit: int) -> None:
     zone = Zone()
     zone.service_changed("ADDED", service("db", clusterIP="None", ports=[{"name": "sql", "port": 5432}]))
     endpoints = [endpoint(f"10.244.{n // 250}.{n % 250}") for n in range(count)]
@@ -281,14 +281,14 @@ def _survives(data: bytes) -> None:
         (b"\0\1" + edns()[2:-11] + struct.pack("!BHHIH", 0, 41, 512, 0, 9), "FORMERR"),
     ],
 )
-def test_what_is_no_query(data: bytes, rcode: str) -> None:
+def test_invalid_queries(data: bytes, rcode: str) -> None:
     with pytest.raises(BadDnsQuery) as caught:
         parse_query(data)
     assert caught.value.rcode == rcode
     assert refusal(data, rcode).rcode == rcode
 
 
-def test_a_service_with_many_endpoints_and_ports_makes_no_endless_answer(zone: Zone) -> None:
+def test_the_answer_for_a_service_with_many_endpoints_and_ports_is_limited(zone: Zone) -> None:
     ports = [{"name": f"p{number}", "port": number + 1, "protocol": "TCP"} for number in range(1000)]
     many = [endpoint(f"10.244.{number // 250}.{number % 250}") for number in range(1000)]
     zone.service_changed("ADDED", service("many", clusterIP="None", ports=ports))

@@ -96,7 +96,7 @@ def test_hosts() -> None:
         )
     )
     assert found(routes, "a.example", "/a") == "exact"
-    # A request that matches no rule of its host is tried with the wildcard's rules, then with the rules without a host.
+    # If no rule for the request's host matches, the wildcard's rules are tried, then the rules without a host.
     assert found(routes, "a.example", "/other") == "wildcard"
     assert found(routes, "b.example", "/") == "wildcard"
     # A wildcard matches one label.
@@ -117,7 +117,7 @@ def test_default_backends() -> None:
     assert found(routes, "c.example", "/") == "everything"
 
 
-def test_older_ingress_wins_and_conflicts_are_known() -> None:
+def test_older_ingress_wins_and_conflicts_are_reported() -> None:
     new = ingress("new", ("x.example", [path("/", "new"), path("/a/", "new"), path("/b", "new")]), created="2026-02-01")
     old = ingress("old", ("X.example", [path("/", "old"), path("/a", "old"), path("/b", "old", "Exact")]))
     routes = table(new, old)
@@ -141,12 +141,12 @@ def test_rules_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert routes.cut == {("ns", "new")}
 
 
-def test_too_long_path_is_ignored() -> None:
+def test_path_that_is_too_long_is_ignored() -> None:
     parsed = parse_ingress(ingress("a", ("", [path("/" + "a" * 5000, "s"), path("/b", "s")])))
     assert (len(parsed.rules), parsed.ignored) == (1, 1)
 
 
-def test_backends_that_are_no_service() -> None:
+def test_backends_that_are_not_services() -> None:
     bucket = {"path": "/", "pathType": "Prefix", "backend": {"resource": {"kind": "Bucket", "name": "b"}}}
     assert table(ingress("a", ("", [bucket]))).find("", b"/") == IngressBackend("ns", "", 0)
 
@@ -169,7 +169,7 @@ def test_wildcards() -> None:
 
 
 @given(st.binary(max_size=40))
-def test_canonical_form_stays(raw: bytes) -> None:
+def test_canonical_path_of_a_canonical_path_is_the_same(raw: bytes) -> None:
     once = canonical_path(raw)
     if b"%" not in once:
         assert canonical_path(once) == once
@@ -188,7 +188,7 @@ def _matches(rule: str, kind: str, asked: str) -> bool:
 
 
 @given(st.lists(st.tuples(_PATHS, st.sampled_from(["Exact", "Prefix"])), max_size=6), _PATHS)
-def test_same_as_the_description(rules: list[tuple[str, str]], asked: str) -> None:
+def test_routes_match_as_the_ingress_api_describes(rules: list[tuple[str, str]], asked: str) -> None:
     routes = table(ingress("a", ("", [path(rule, f"{kind}:{rule}", kind) for rule, kind in rules])))
     best = [
         (len(rule.rstrip("/").split("/")) if kind == "Prefix" else 100, -index, f"{kind}:{rule}")

@@ -91,7 +91,7 @@ def address(decision: Forward) -> tuple[str, int]:
     return key[:2]
 
 
-def test_fields_of_clients_are_not_believed(cluster: Cluster) -> None:
+def test_forwarded_fields_from_clients_are_replaced(cluster: Cluster) -> None:
     forged = [
         (name, b"forged")
         for name in (
@@ -122,11 +122,11 @@ def test_fields_of_clients_are_not_believed(cluster: Cluster) -> None:
     ]
 
 
-def test_request_that_goes_round_ends(cluster: Cluster) -> None:
+def test_request_loop_is_ended(cluster: Cluster) -> None:
     cluster.use(ingress("a", ("", [path("/", "web")])))
     asked, passes = head("/", "x.example", (b"CDN-Loop", b"another")), 0
     while not isinstance(decision := cluster.router.route(asked), Respond):
-        # The backend is the controller itself, so that each request would come back to it.
+        # The backend is the controller itself, so each request would come back to the controller.
         assert isinstance(decision, Forward)
         asked = head("/", "x.example", *decision.headers[1:])
         passes += 1
@@ -188,7 +188,7 @@ def test_requests_go_to_the_endpoints_in_turn(cluster: Cluster) -> None:
     assert set(found) == {("10.1.0.1", 8080), ("10.1.0.2", 8080)}
 
 
-def test_cached_decisions_end_with_a_change(cluster: Cluster) -> None:
+def test_changes_of_objects_invalidate_cached_decisions(cluster: Cluster) -> None:
     def cached() -> Any:
         asked = head()
         cluster.forward(asked)
@@ -209,7 +209,7 @@ def test_cached_decisions_end_with_a_change(cluster: Cluster) -> None:
     assert cached().begin(head) is not None
 
 
-def test_connecting_is_tried_at_each_endpoint_once(cluster: Cluster) -> None:
+def test_each_endpoint_is_tried_once(cluster: Cluster) -> None:
     decision = cluster.forward(head())
     assert decision.next_upstream is not None
     second = decision.next_upstream(1)
@@ -241,7 +241,7 @@ def test_why_a_backend_cannot_be_reached(found: Json | None, why: bytes) -> None
     assert why in answer.body
 
 
-def test_pages_escape_what_clients_send(cluster: Cluster) -> None:
+def test_pages_escape_texts_from_clients(cluster: Cluster) -> None:
     answer = cluster.refusal(head("/<script>", "<b>.example", HTML))
     assert (b"Content-Type", b"text/html; charset=utf-8") in answer.headers
     assert b"&lt;b&gt;.example/&lt;script&gt;" in answer.body
@@ -265,7 +265,7 @@ def test_named_ports_and_https_backends() -> None:
     assert decision.upstream.tls is not None
 
 
-def test_endpoints_that_end_serve_when_no_other_is_ready(cluster: Cluster) -> None:
+def test_terminating_endpoints_are_used_when_no_other_is_ready(cluster: Cluster) -> None:
     ending = endpoint("10.1.0.1", ready=False, serving=True, terminating=True)
     gone = endpoint("10.1.0.2", ready=False, serving=False, terminating=True)
     cluster.backends.slice_changed("MODIFIED", piece("web", ending, gone))
@@ -291,7 +291,7 @@ def test_backends_of_ingresses_that_are_gone_are_forgotten(cluster: Cluster, mon
     version = cluster.backends.version
     for number in range(25):
         cluster.backends.resolve(IngressBackend("ns", f"gone-{number}", 80))
-    # Decisions that were based on them are no longer valid.
+    # Each time that backends are forgotten, cached decisions become invalid.
     assert cluster.backends.version == version + 2
     assert cluster.backends.resolve(IngressBackend("ns", "web", 80)).upstreams
 
@@ -304,7 +304,7 @@ def test_many_endpoints_are_bounded(cluster: Cluster) -> None:
 
 
 @pytest.mark.parametrize("method", ["CONNECT", "TRACE"])
-def test_methods_that_are_not_served(cluster: Cluster, method: str) -> None:
+def test_methods_that_are_not_supported(cluster: Cluster, method: str) -> None:
     asked = head()
     asked.method = method
     assert cluster.refusal(asked).status == 405

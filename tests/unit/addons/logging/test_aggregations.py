@@ -61,7 +61,7 @@ def counted(result: dict[str, Any]) -> dict[Any, int]:
     return {bucket["key"]: bucket["doc_count"] for bucket in result["buckets"]}
 
 
-def test_terms_are_added_up_over_indices(store: LoggingStore) -> None:
+def test_counts_of_terms_are_summed_over_indices(store: LoggingStore) -> None:
     found = ask(store, {"n": {"terms": {"field": "kubernetes.namespace_name.keyword"}}})["n"]
     assert counted(found) == {"ns-0": 20, "ns-1": 20, "ns-2": 20}
     assert (found["sum_other_doc_count"], found["doc_count_error_upper_bound"]) == (0, 0)
@@ -219,7 +219,7 @@ def test_any_histogram(store: LoggingStore, interval: int, offset: int, size: in
 
 
 def test_an_index_of_an_older_version(tmp_path: Path) -> None:
-    """Its documents are found, new log lines go to another index, and aggregations say that they lack its documents."""
+    """Its documents are found, new log lines go to another index, aggregations report its documents as missing."""
     import tantivy
 
     from hatchway.addons.logging import index as module

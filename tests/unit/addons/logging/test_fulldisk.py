@@ -1,4 +1,4 @@
-"""Nothing is lost when documents cannot be written to disk for a while."""
+"""Documents that cannot be written to disk for a while are not lost."""
 
 from __future__ import annotations
 
@@ -83,5 +83,5 @@ def test_documents_are_indexed_after_a_failed_refresh(tmp_path: Path) -> None:
     store.write("a", "3", b'{"x": 3}')
     store.refresh()
     assert store.get("a", "1") is not None and store.get("a", "3") is not None
-    assert store.get("a", "2") is None  # its client got an error
+    assert store.get("a", "2") is None  # the client that sent this document got an error
     store.close()

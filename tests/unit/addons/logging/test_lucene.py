@@ -102,7 +102,7 @@ def test_default_operator_and_field() -> None:
     ["user:", "(a", "a)", '"a', "AND", "AND a", "a AND", "a OR OR b", "-", "a:b:c", "f:[1 TO", "f:[1 5]", "f:>", "a^",
      "[a TO b", "()", "a ^2", "{"],
 )  # fmt: skip
-def test_what_does_not_parse_says_so(text: str) -> None:
+def test_invalid_queries_are_refused_with_a_reason(text: str) -> None:
     with pytest.raises(QueryError) as caught:
         parse(text)
     assert caught.value.message.startswith(f"Failed to parse query [{text}]: ")

@@ -164,6 +164,6 @@ def test_lines_of_log_files() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_line_is_taken_or_left(data: bytes) -> None:
+def test_any_line_is_parsed_or_ignored(data: bytes) -> None:
     line = cri.parse_line(data)
     assert line is None or line.stream in ("stdout", "stderr")

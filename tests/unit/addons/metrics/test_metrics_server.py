@@ -58,7 +58,7 @@ def test_fields_are_selected() -> None:
 
 
 @given(st.text(max_size=30), st.floats(allow_nan=False))
-def test_what_is_written_is_read(value: str, number: float) -> None:
+def test_a_written_sample_is_read_back(value: str, number: float) -> None:
     # Line separators other than "\n" are never in names of objects.
     value = "".join(one for one in value if one.isprintable() or one == "\n")
     (sample,) = parse(line("a_total", {"x": value, "y": "2"}, number), frozenset(("a_total",)))
@@ -66,7 +66,7 @@ def test_what_is_written_is_read(value: str, number: float) -> None:
 
 
 @given(st.text(max_size=200))
-def test_no_text_of_a_kubelet_does_harm(text: str) -> None:
+def test_any_text_of_a_kubelet_is_accepted(text: str) -> None:
     list(parse(f"a {text}\na{{{text}\n{text}", frozenset("a")))
 
 
@@ -105,7 +105,7 @@ def test_a_new_container_has_usage_from_its_start() -> None:
     assert store.container("n", KEY, 1010) == AverageUsage(0.5, 2048000.0, 1010.0, 4.0)
 
 
-def test_a_restart_begins_anew() -> None:
+def test_usage_after_a_restart_ignores_earlier_samples() -> None:
     store = UsageStore()
     store.add("n", scrape(100, 1000, started=900), 1000)
     store.add("n", scrape(101, 1015, started=900), 1015)
@@ -162,7 +162,7 @@ def test_pods_show_their_containers() -> None:
     ("query", "names"),
     [("labelSelector=app%3Dp", ["p"]), ("labelSelector=app%21%3Dp", []), ("fieldSelector=metadata.name%3Dx", [])],
 )
-def test_lists_are_selected(query: str, names: list[str]) -> None:
+def test_lists_can_be_filtered(query: str, names: list[str]) -> None:
     assert [one["metadata"]["name"] for one in get(f"{ROOT}/pods?{query}")[1]["items"]] == names
 
 
@@ -171,7 +171,7 @@ def test_nodes_show_their_usage() -> None:
     assert (found["kind"], found["usage"]) == ("NodeMetrics", {"cpu": "400000000n", "memory": "1024Ki"})
 
 
-def test_tables_are_for_kubectl_get() -> None:
+def test_tables_for_kubectl_get() -> None:
     _, found = get(f"{ROOT}/pods", TABLE)
     assert [column["name"] for column in found["columnDefinitions"]] == ["Name", "cpu", "memory", "Window"]
     assert found["rows"][0]["cells"] == ["p", "200000000n", "2000Ki", "15s"]
@@ -186,7 +186,7 @@ def test_errors_are_statuses() -> None:
     assert get(f"{ROOT}/secrets")[0] == 404
 
 
-def test_only_the_api_server_is_answered() -> None:
+def test_other_clients_than_the_api_server_are_refused() -> None:
     status, found = get(f"{ROOT}/pods", certificate=None)
     assert (status, found["reason"]) == (401, "Unauthorized")
 

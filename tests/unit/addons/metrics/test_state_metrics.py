@@ -156,7 +156,7 @@ def test_an_autoscaler() -> None:
         SERVICE_FAMILIES,
     ],
 )
-def test_objects_without_anything_do_no_harm(families: tuple[Family, ...]) -> None:
+def test_objects_without_fields(families: tuple[Family, ...]) -> None:
     samples(families, {"metadata": {"name": "x"}, "spec": {}})
 
 
@@ -172,7 +172,7 @@ async def get(state: StateMetrics, path: bytes) -> Any:
     return await state.route(RequestHead("GET", path, path, None, [], "1.1", Peer(("10.0.0.1", 1), "http")))
 
 
-async def test_objects_are_watched_from_the_first_request_on() -> None:
+async def test_the_first_request_starts_the_watches() -> None:
     client = FakeClient()
     await client.create("pods", POD, "shop")
     node = {"metadata": {"name": "n1", "labels": {"node-role.kubernetes.io/control-plane": ""}}, "spec": {}}

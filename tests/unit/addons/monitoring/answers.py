@@ -1,4 +1,4 @@
-"""The answers of real Prometheus, recorded: `python -m tests.unit.addons.monitoring.answers` records them again."""
+"""Recorded answers of real Prometheus. `python -m tests.unit.addons.monitoring.answers` makes new recordings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BEGIN, END, STEP = dataset.START + 1_200_000, dataset.START + 5_400_000, 437_000
 Answers = dict[str, dict[str, Any]]
 
 _TIMES = {"start": str(dataset.START // 1000), "end": str(dataset.END // 1000)}
-# Requests whose answers are compared as a whole: path and parameters.
+# Requests whose answers must be equal in every field: path and parameters.
 API: list[tuple[str, dict[str, Any]]] = [
     ("/api/v1/query", {}),
     ("/api/v1/query", {"query": "up", "time": "x"}),
@@ -75,7 +75,7 @@ API: list[tuple[str, dict[str, Any]]] = [
 
 
 def ask(real: prometheus.Prometheus, queries: list[str]) -> Answers:
-    """Return what Prometheus, with the samples of `dataset`, answers for one time and for a range."""
+    """Return Prometheus' answers for one time and for a range. It must have the samples of `dataset`."""
     at = {"time": AT / 1000}
     over = {"start": BEGIN / 1000, "end": END / 1000, "step": STEP / 1000}
     return {
@@ -85,7 +85,7 @@ def ask(real: prometheus.Prometheus, queries: list[str]) -> Answers:
 
 
 def ask_all(real: prometheus.Prometheus) -> Answers:
-    """Return what Prometheus answers to all queries and requests, by kind."""
+    """Send all queries and requests to Prometheus; return its answers by kind."""
     found = ask(real, QUERIES)
     once = ask(real, INSTANT + ERRORS)["instant"]
     found["instant"].update({query: once[query] for query in INSTANT})
@@ -116,7 +116,7 @@ def ours(store: TimeSeriesStore, kind: str, query: str) -> Any:
 
 
 def differences(store: TimeSeriesStore, kind: str, theirs: dict[str, Any]) -> list[str]:
-    """Return how the store's answers differ from Prometheus'."""
+    """Return the differences of the store's answers from Prometheus' answers, a text for each query."""
     found = []
     for query, answer in theirs.items():
         ordered = kind == "instant" and query.startswith(("sort", "topk(2", "bottomk(2"))

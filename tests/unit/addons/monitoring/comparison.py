@@ -1,4 +1,4 @@
-"""Compares an answer with Prometheus': numbers equal to 1e-9, series in any order unless they are sorted."""
+"""Compare an answer with that of Prometheus: numbers to 1e-9, series in any order unless the query sorts them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The samples in real Prometheus and in this project's store whose answers are compared.
+"""The samples for comparing the answers of real Prometheus and of this project's store.
 
 90 minutes, a sample every 15 s: counters with resets, gauges, a histogram, gaps, staleness markers, NaN and infinities,
 samples at irregular times, labels that need quoting. Everything is computed, so that the data are the same on every machine.
@@ -125,7 +125,7 @@ def series() -> list[tuple[Labels, list[Sample]]]:
 
 
 def filled(store: TimeSeriesStore) -> TimeSeriesStore:
-    """Write all samples to a store; half of them become a block."""
+    """Return a store with all samples, half of them in a block."""
     rows = series()
     known = [(store.series(labels), samples) for labels, samples in rows]
     for first, last in ((START, START + 180 * STEP), (START + 180 * STEP, END + STEP)):

@@ -34,7 +34,7 @@ def _field(number: int, data: bytes) -> bytes:
 
 
 def _write_request(rows: list[tuple[Labels, list[Sample]]]) -> bytes:
-    """Return a WriteRequest (prompb/remote.proto), as Snappy without compression."""
+    """Return a WriteRequest (prompb/remote.proto) in Snappy's format, not compressed."""
     out = b""
     for labels, samples in rows:
         body = b"".join(_field(1, _field(1, name.encode()) + _field(2, value.encode())) for name, value in labels)
@@ -65,7 +65,7 @@ class Prometheus:
                 assert answer.status == 204
 
     def ask(self, path: str, **parameters: Any) -> Any:
-        """Return the JSON of an answer, which may be an error."""
+        """Return the JSON of the answer, even if the answer is an error."""
         query = urllib.parse.urlencode(parameters, doseq=True)
         try:
             with urllib.request.urlopen(f"{self.url}{path}?{query}", timeout=30) as answer:

@@ -448,11 +448,11 @@ month(special)
 days_in_month(special)
 """.strip("\n").split("\n")
 
-# Compared as instant queries only. In a range query Prometheus 2.42 moves the window of the first from step to step, in spite of
-# `@`, over the samples that it has loaded for a window that stays (later versions do not).
+# Compared as instant queries only, because of a fault in Prometheus 2.42: in a range query, it moves the window from
+# step to step, in spite of `@`. Later versions do not.
 INSTANT = ["predict_linear(temperature[20m] @ 1700003000, 60)"]
 
-# Not compared as range queries: queries without a meaning there give an error, and its text is compared as well.
+# Invalid queries. The texts of the errors are compared, too, but not those of range queries.
 ERRORS = (
     """
 

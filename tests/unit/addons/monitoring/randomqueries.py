@@ -1,4 +1,4 @@
-"""Random queries about the samples of `dataset`; they are well-formed, with operands of the right types."""
+"""Random valid queries about the samples of `dataset`, with operands of the right types."""
 
 from __future__ import annotations
 

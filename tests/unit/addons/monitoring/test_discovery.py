@@ -1,4 +1,4 @@
-"""The scrape targets that are found from the objects of a cluster."""
+"""Discovery of scrape targets from the objects of a cluster."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_port_path_and_scheme_can_be_chosen() -> None:
     assert found["https://10.244.1.5:9000/stats?format=prometheus"]["container"] == "side"
 
 
-async def test_a_services_endpoints_are_targets_and_not_twice() -> None:
+async def test_each_endpoint_of_a_service_is_one_target() -> None:
     piece = {
         "metadata": {"name": "web-x", "namespace": "shop", "labels": {"kubernetes.io/service-name": "web"}},
         "ports": [{"name": "http", "port": 8080}, {"name": "dns", "port": 53, "protocol": "UDP"}],
@@ -115,7 +115,7 @@ async def test_a_service_does_not_take_the_target_of_another_namespace() -> None
 
 
 @pytest.mark.parametrize("name", ["apiserver", "kubelet", "kubernetes-pods", "kube-state-metrics"])
-async def test_a_namespace_has_a_bounded_number_of_targets_and_no_job_of_the_clusters(name: str) -> None:
+async def test_a_namespace_has_a_limited_number_of_targets_and_cannot_use_the_clusters_job_names(name: str) -> None:
     service, piece = _leading("evil", "10.244.1.5", name, ports=2000)
     found = _targets(services=[service], slices=[piece], pods=[_pod("web-1", {"scrape": "true"}, "10.244.1.6")])
     assert sum(labels["namespace"] == "evil" for labels in found.values()) == 300

@@ -55,7 +55,7 @@ def test_a_range_query_is_an_instant_query_at_each_step(query: str) -> None:
     try:
         whole = _points(over_range(_store(), node, _BEGIN, end, _STEP, _budget()))
     except PromqlError:
-        # An error at any step is an error of the whole query; a subquery may also need times between the steps.
+        # An error at any step fails the whole query. A subquery may also evaluate times between the steps.
         assert failed or "[" in query
         return
     assert not failed
@@ -80,14 +80,14 @@ def test_a_range_query_is_an_instant_query_at_each_step(query: str) -> None:
 )
 def test_nested_queries_within_the_limit_are_answered(query: str) -> None:
     found: list[object] = []
-    # In a thread, as in production: its stack is smaller than the main thread's.
+    # Run in a thread, as in production, because a thread's stack is smaller than the main thread's.
     worker = threading.Thread(target=lambda: found.append(instant(_store(), parse(query), dataset.END, _budget())))
     worker.start()
     worker.join()
     assert len(found) == 1
 
 
-def test_the_budget_bounds_samples_time_and_ends_with_its_client() -> None:
+def test_the_budget_limits_samples_and_time_and_a_disconnected_client_cancels() -> None:
     for query in ("up[100y:1ms]", "sum_over_time(vector(1)[1y:1s])", "http_requests_total[1h]"):
         with pytest.raises(TooManySamples):
             instant(_store(), parse(query), dataset.END, _budget(samples=5000))
@@ -101,7 +101,7 @@ def test_the_budget_bounds_samples_time_and_ends_with_its_client() -> None:
         instant(_store(), parse("up"), dataset.END, QueryBudget(10**6, 60, gone))
 
 
-def test_queries_beside_scrapes_and_compactions_see_each_sample_once() -> None:
+def test_queries_during_scrapes_and_compactions_find_each_sample_once() -> None:
     store = TimeSeriesStore()
     series = [store.series(make_labels([("__name__", "m"), ("n", str(n))])) for n in range(50)]
     stop = threading.Event()
@@ -137,7 +137,7 @@ def test_queries_beside_scrapes_and_compactions_see_each_sample_once() -> None:
         'label_replace({}, "job", "$1$1", "job", "(.*)")',
     ],
 )
-def test_labels_that_double_again_and_again_end_in_an_error(call: str) -> None:
+def test_labels_that_grow_exponentially_are_an_error(call: str) -> None:
     query = "up"
     for _ in range(30):
         query = call.format(query)
@@ -145,7 +145,7 @@ def test_labels_that_double_again_and_again_end_in_an_error(call: str) -> None:
         instant(_store(), parse(query), _BEGIN, _budget())
 
 
-def test_the_text_of_labels_counts_as_samples_do() -> None:
+def test_the_text_of_labels_counts_against_the_limit_of_samples() -> None:
     query = 'label_join(up, "a", "' + "x" * 60_000 + '", "job", "job")'
     with pytest.raises(TooManySamples):
         instant(_store(), parse(query), _BEGIN, _budget(samples=2000))

@@ -64,7 +64,7 @@ def test_deep_nesting_is_an_error() -> None:
             parse(text)
 
 
-def test_a_long_chain_of_operators_is_answered_or_refused() -> None:
+def test_a_long_chain_of_operators_is_parsed_or_refused() -> None:
     text = " + ".join(["up"] * 3000)
     try:
         one_line(parse(text))
@@ -72,7 +72,7 @@ def test_a_long_chain_of_operators_is_answered_or_refused() -> None:
         assert "nested" in str(error)
 
 
-def test_selectors_are_parsed_alone() -> None:
+def test_a_selector_is_parsed_by_itself() -> None:
     assert [(one.name, one.type, one.value) for one in parse_selector('up{job=~"a.*"}')] == [
         ("job", "=~", "a.*"),
         ("__name__", "=", "up"),
@@ -82,7 +82,7 @@ def test_selectors_are_parsed_alone() -> None:
             parse_selector(text)
 
 
-def test_expressions_that_explode_elsewhere_are_matched_in_linear_time() -> None:
+def test_regular_expressions_are_matched_in_linear_time_or_refused() -> None:
     (matcher, _) = parse_selector('up{path=~"(a+)+b"}')
     assert not matcher.matches("a" * 5000)
     with pytest.raises(QueryParseError, match="regexp"):
@@ -106,7 +106,7 @@ def test_numbers_are_read_as_they_are_printed(value: float) -> None:
     [(1e21, "1e+21"), (1e20, "100000000000000000000"), (1.5e-7, "1.5e-07"), (1e-6, "0.000001"), (-0.0, "-0"),
      (123456789.125, "123456789.125"), (5e-324, "5e-324"), (1e16, "10000000000000000"), (12.0, "12")],
 )  # fmt: skip
-def test_numbers_look_as_in_go(value: float, text: str) -> None:
+def test_numbers_are_formatted_as_in_go(value: float, text: str) -> None:
     assert format_float(value, exponents=True) == text
 
 

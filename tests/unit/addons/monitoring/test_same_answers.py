@@ -17,7 +17,7 @@ def _store() -> TimeSeriesStore:
 
 
 @pytest.mark.parametrize("kind", ["instant", "range", "errors"])
-def test_answers_are_those_that_prometheus_gave(kind: str) -> None:
+def test_answers_are_equal_to_those_of_prometheus(kind: str) -> None:
     theirs = answers.recorded()[kind]
     assert len(theirs) >= 200
     assert answers.differences(_store(), kind, theirs) == []

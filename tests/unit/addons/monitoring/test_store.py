@@ -63,7 +63,7 @@ def test_chunks_are_read_as_they_were_written(steps: list[tuple[int, float]], st
 
 
 @given(st.binary(max_size=200))
-def test_a_damaged_chunk_is_an_error_and_nothing_else(data: bytes) -> None:
+def test_a_damaged_chunk_is_decoded_or_raises_value_error(data: bytes) -> None:
     try:
         times, values = decode(data)
     except ValueError:
@@ -151,7 +151,7 @@ def test_a_damaged_block_is_left_out_and_the_others_are_read(tmp_path: Path) -> 
     assert not first.exists()
 
 
-def test_a_block_and_its_journal_together_do_not_give_samples_twice(tmp_path: Path) -> None:
+def test_samples_in_a_block_and_in_its_journal_are_found_once(tmp_path: Path) -> None:
     store = TimeSeriesStore(directory=tmp_path)
     _append(store, _labels("m"), [(1, 1.0), (2, 2.0)])
     kept = next(tmp_path.glob("*.journal"))
@@ -177,7 +177,7 @@ def test_the_oldest_samples_are_dropped_when_the_store_is_full(tmp_path: Path) -
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 400_000
 
 
-def test_series_without_samples_are_forgotten() -> None:
+def test_series_without_samples_are_removed() -> None:
     store = TimeSeriesStore(StoreLimits(age=5000))
     for block in range(20):
         _append(store, _labels("m", pod=f"web-{block}"), [(block * 1000, 1.0)])
@@ -186,7 +186,7 @@ def test_series_without_samples_are_forgotten() -> None:
     assert store.label_values("pod") == [f"web-{block}" for block in range(14, 20)]
 
 
-def test_a_forgotten_series_that_is_scraped_again_is_found_again() -> None:
+def test_a_removed_series_that_gets_a_new_sample_is_found() -> None:
     store = TimeSeriesStore(StoreLimits(age=1000))
     series = store.series(_labels("m"))
     assert series is not None
@@ -199,7 +199,7 @@ def test_a_forgotten_series_that_is_scraped_again_is_found_again() -> None:
     assert len(_content(store)[_labels("m")]) == 1
 
 
-def test_no_more_series_than_the_limit() -> None:
+def test_the_number_of_series_is_limited() -> None:
     store = TimeSeriesStore(StoreLimits(series=10))
     made = [store.series(_labels("m", number=str(number))) for number in range(50)]
     assert sum(series is not None for series in made) == 10
@@ -215,7 +215,7 @@ def test_one_namespace_may_have_half_of_the_series_and_long_labels_count_more() 
     assert store.series(make_labels({"namespace": "other"}.items())) is None
 
 
-def test_old_times_of_a_target_do_not_make_a_block_again_and_again() -> None:
+def test_a_sample_with_an_old_time_does_not_cause_early_compactions() -> None:
     store = TimeSeriesStore(StoreLimits(period=1000))
     one, two = (store.series(make_labels({"x": x}.items())) for x in "ab")
     assert one is not None and two is not None
@@ -238,7 +238,7 @@ def test_a_full_disk_does_not_stop_the_store(tmp_path: Path) -> None:
 
 @pytest.fixture
 def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Return a function that makes the disk full (True) for files that are synchronized, or gives it room (False)."""
+    """Return a function that lets `os.fsync` fail, as on a full disk (True), or work again (False)."""
     synchronize = os.fsync
 
     def fail(descriptor: int) -> None:
@@ -270,7 +270,7 @@ def test_samples_of_a_block_that_could_not_be_written_survive_a_restart(
     store.close()
     again = TimeSeriesStore(directory=tmp_path)
     assert _content(again) == before
-    # The same after the disk has room again.
+    # Test the same after the disk has space again.
     full_disk(False)
     _compact(again)
     again.close()
@@ -316,7 +316,7 @@ def test_journals_of_blocks_that_cannot_be_written_count_in_the_size_of_the_stor
     assert [samples[-1][0] for samples in before.values()] == [29_039] * 50
 
 
-def test_the_staleness_marker_is_no_other_nan() -> None:
+def test_other_nans_are_not_the_staleness_marker() -> None:
     assert is_stale(STALE)
     assert not is_stale(math.nan) and not is_stale(float("nan")) and not is_stale(1.0)
     assert is_stale(array("d", [STALE]).tolist()[0])

@@ -52,7 +52,7 @@ def _one(store: TimeSeriesStore, query: str, at: int) -> float:
     return value
 
 
-async def test_samples_get_the_targets_labels_and_reports_are_made() -> None:
+async def test_samples_get_the_targets_labels_and_scrape_reports_are_stored() -> None:
     scraper, store = _scraper(_Source('m{instance="mine",', 'x="1"} 5\nn 7\n'))
     await scraper.scrape(_START)
     (labels,) = _ask(store, "m", _START)
@@ -64,7 +64,7 @@ async def test_samples_get_the_targets_labels_and_reports_are_made() -> None:
     assert _one(store, "scrape_series_added", _START + 15_000) == 0
 
 
-async def test_a_target_whose_labels_are_honored_keeps_them() -> None:
+async def test_honor_labels_keeps_the_labels_of_the_exposed_samples() -> None:
     store = TimeSeriesStore()
     labels = make_labels([("job", "app"), ("instance", "a:1"), ("pod", "exporter")])
     source = _Source('m{pod="web-0",instance=""} 5\nn 7\n')
@@ -91,7 +91,7 @@ async def test_the_state_of_a_large_cluster_is_read() -> None:
     assert "more than 20 samples" in other.error
 
 
-async def test_a_series_that_is_gone_is_stale_at_once_and_comes_back() -> None:
+async def test_a_missing_series_is_stale_at_once_and_can_return() -> None:
     source = _Source("a 1\nb 2\n")
     scraper, store = _scraper(source)
     await scraper.scrape(_START)
@@ -118,7 +118,7 @@ async def test_a_series_that_is_gone_is_stale_at_once_and_comes_back() -> None:
         (_Source('a{l="x",l="y"} 1\n'), "twice"),
     ],
 )  # fmt: skip
-async def test_a_failed_scrape_says_why_and_ends_the_series(source: _Source, why: str) -> None:
+async def test_a_failed_scrape_has_a_reason_and_ends_the_series(source: _Source, why: str) -> None:
     good = _Source("a 1\n")
     scraper, store = _scraper(good, body=1500, samples=20, labels=10, value=100)
     await scraper.scrape(_START)
@@ -129,7 +129,7 @@ async def test_a_failed_scrape_says_why_and_ends_the_series(source: _Source, why
     assert not _ask(store, "a", _START + 15_000)
 
 
-async def test_a_target_that_never_ends_is_left() -> None:
+async def test_a_scrape_of_an_endless_answer_is_given_up() -> None:
     class Endless:
         async def fetch(self, seconds: float) -> AsyncGenerator[tuple[str, bytes], None]:
             while True:
@@ -151,24 +151,24 @@ async def test_millions_of_series_stop_at_the_stores_limit() -> None:
     source.pieces = ("".join(f'a{{n="{n}"}} 1\n' for n in range(5000, 10_000)),)
     await scraper.scrape(_START + 15_000)
     assert len(store.index) == 100
-    # Series that exist already get their new samples.
+    # Series that exist already still get new samples.
     source.pieces = ('a{n="3"} 8\n',)
     await scraper.scrape(_START + 30_000)
     assert _one(store, 'a{n="3"}', _START + 30_000) == 8
 
 
-async def test_times_of_their_own_are_kept_and_the_far_future_is_refused() -> None:
+async def test_samples_may_have_times_but_not_in_the_far_future() -> None:
     scraper, store = _scraper(_Source(f"a 1 {_START - 60_000}\nb 2 {_START + 3_600_000}\n"))
     await scraper.scrape(_START)
     assert _ask(store, "a", _START - 60_000) and not _ask(store, "a", _START - 60_001)
     assert not _ask(store, "b", _START + 3_600_000)
-    # Such series get no staleness marker.
+    # If samples have times of their own, their series get no staleness marker.
     scraper.target.source.pieces = ("c 1\n",)  # type: ignore[attr-defined]
     await scraper.scrape(_START + 15_000)
     assert _ask(store, "a", _START + 15_000)
 
 
-async def test_old_times_are_refused() -> None:
+async def test_samples_with_old_times_are_refused() -> None:
     scraper, store = _scraper(_Source(f"old 1 {_START - 3_600_001}\nnew 1 {_START - 3_599_000}\n"))
     await scraper.scrape(_START)
     assert scraper.health == "up"
@@ -176,7 +176,7 @@ async def test_old_times_are_refused() -> None:
     assert store.select([Matcher("=", "__name__", "new")], 0, _START)
 
 
-async def test_pieces_may_end_anywhere_and_no_line_is_endless() -> None:
+async def test_pieces_may_end_anywhere_and_lines_have_a_maximum_length() -> None:
     text = 'm{x="ä"} 1\n# HELP n é\nn 2'.encode()
     source = _Source()
     source.fetch = lambda seconds: _bytes(text)  # type: ignore[method-assign]
@@ -193,7 +193,7 @@ async def _bytes(text: bytes) -> AsyncGenerator[tuple[str, bytes], None]:
         yield "text/plain", text[at : at + 1]
 
 
-async def test_texts_that_are_remembered_are_bounded_for_all_targets_together() -> None:
+async def test_cached_texts_have_one_limit_for_all_targets() -> None:
     texts = SeriesTexts(left=1000)
     scrapers = [_scraper(_Source(f'm{{x="{"y" * 600}"}} 1\n'))[0] for _ in range(3)]
     for scraper in scrapers:
@@ -206,7 +206,7 @@ async def test_texts_that_are_remembered_are_bounded_for_all_targets_together() 
     assert texts.left == 1000
 
 
-async def test_the_pool_scrapes_new_targets_and_ends_those_that_have_gone() -> None:
+async def test_the_pool_scrapes_new_targets_and_stops_those_that_are_gone() -> None:
     store = TimeSeriesStore()
     pool = ScrapePool(store, ScrapeLimits(interval=0.05, timeout=0.05))
     source = _Source("# TYPE a counter\n# HELP a What it is.\na 1\n")
@@ -227,7 +227,7 @@ async def test_the_pool_scrapes_new_targets_and_ends_those_that_have_gone() -> N
     await pool.close()
 
 
-async def test_labels_of_the_target_win_and_nothing_is_lost() -> None:
+async def test_labels_that_the_target_overrides_are_renamed() -> None:
     scraper, store = _scraper(_Source('m{instance="mine",job="yours",exported_job="third"} 5\n'))
     await scraper.scrape(_START)
     (labels,) = _ask(store, "m", _START)

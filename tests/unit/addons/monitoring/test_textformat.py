@@ -103,7 +103,7 @@ def test_any_text_is_samples_or_an_error(text: str) -> None:
         assert len(str(error)) < 500
 
 
-def test_a_text_of_comments_only_is_bounded() -> None:
+def test_a_text_of_only_comments_has_a_maximum_length() -> None:
     with pytest.raises(ExpositionError, match="lines"):
         list(ExpositionParser().samples("#\n" * 300_000))
     parser = ExpositionParser()

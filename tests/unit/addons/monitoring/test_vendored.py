@@ -11,7 +11,7 @@ import hatchway.addons.monitoring.dashboards as dashboards
 _VENDOR = Path(dashboards.__file__).parent / "vendor"
 
 
-def test_the_files_have_the_noted_hashes() -> None:
+def test_the_files_have_the_hashes_of_the_readme() -> None:
     text = (_VENDOR / "README.md").read_text()
     noted = dict(re.findall(r"^\| `([\w.]+)` \|.*\| `([0-9a-f]{64})` \|$", text, re.MULTILINE))
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in _VENDOR.iterdir()}

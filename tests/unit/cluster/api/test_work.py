@@ -1,4 +1,4 @@
-"""Bodies that would multiply are refused; bodies that Kubernetes accepts are accepted."""
+"""Bodies that would multiply their data are refused; bodies that Kubernetes accepts are accepted."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ JSON = st.recursive(
 
 
 @given(JSON, st.integers(3, 40), st.booleans())
-def test_what_is_inside_of_strings_does_not_count(value: Any, chunk: int, compact: bool) -> None:
+def test_characters_inside_strings_do_not_count_as_values(value: Any, chunk: int, compact: bool) -> None:
     body = json.dumps(value, ensure_ascii=compact, separators=(",", ":")).encode()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(work, "_CHUNK", chunk)
@@ -91,7 +91,7 @@ def test_yaml_that_multiplies(body: bytes) -> None:
     assert caught.value.code == 400
 
 
-def test_what_yaml_takes_for_base_60_is_a_string() -> None:
+def test_yaml_numbers_in_base_60_are_strings() -> None:
     assert decode_body("application/yaml", b"a: 1:30\nb: 190:20:30.15\nc: 12\nd: 0x1f", "X") == {
         "a": "1:30",
         "b": "190:20:30.15",

@@ -45,7 +45,7 @@ def authenticator(state: StateDir, keys: Pki, source: FakeSource) -> Iterator[Au
         )
     )
     found = Authenticator(keys, state.tokens_file, state.basic_file, source)
-    # The tests change files and look at once.
+    # The tests change files and expect an effect at once.
     found.file_check_seconds = 0.0
     yield found
     found.close()

@@ -1,4 +1,4 @@
-"""A store in memory and request heads, for the tests of this directory."""
+"""A store in memory and heads of requests, for tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GROUP = "rbac.authorization.k8s.io"
 
 
 class FakeSource:
-    """`ObjectSource` by shape; `put` and `remove` call back as a store does."""
+    """An `ObjectSource` in memory; `put` and `remove` call the subscribers, like a store."""
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[tuple[str, str], Object]] = {}
@@ -59,7 +59,7 @@ class FakeSource:
         )
 
     def bind(self, name: str, role: str, *subjects: str, namespace: str = "", kind: str = "") -> None:
-        """subjects: `User:alice`, `Group:devs`, `ServiceAccount:NS/NAME`."""
+        """Add a binding. subjects: `User:alice`, `Group:devs`, `ServiceAccount:NS/NAME`."""
         meta = {"name": name, **({"namespace": namespace} if namespace else {})}
         kind = kind or ("Role" if namespace else "ClusterRole")
         self.put(
@@ -100,7 +100,7 @@ def request(
     upgrade: bytes | None = None,
     **headers: str,
 ) -> RequestHead:
-    """A request's head; headers by name with `_` for `-`."""
+    """Return the head of a request. Keywords are header fields, with `_` for `-`."""
     fields: Headers = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     if token is not None:
         fields.append((b"Authorization", b"Bearer " + token.encode()))

@@ -1,4 +1,4 @@
-"""The audit log: what it writes, what it leaves out, and that requests do not wait for it."""
+"""The audit log: its events, omitted secrets, and requests that do not wait for it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_an_event_is_kubernetes(tmp_path: Path) -> None:
+def test_an_event_has_the_fields_of_kubernetes_events(tmp_path: Path) -> None:
     log = audit.AuditLog(tmp_path / "audit.log")
     write(
         log,
@@ -81,18 +81,18 @@ def test_an_event_is_kubernetes(tmp_path: Path) -> None:
         ("/api?", False, b"/api"),
     ],
 )
-def test_queries_of_others_are_not_written(target: str, proxied: bool, wanted: bytes) -> None:
+def test_queries_for_applications_are_not_written(target: str, proxied: bool, wanted: bytes) -> None:
     assert audit.uri(request(target), proxied=proxied) == wanted
 
 
-def test_a_clients_id_is_kept_when_it_is_reasonable() -> None:
+def test_a_valid_audit_id_of_a_client_is_used() -> None:
     assert audit.audit_id(b"abc-1") == b"abc-1"
     for bad in (b"", b"x" * 65, b"a\tb", b'a"b', b"a\\b", "ä".encode()):
         assert uuid.UUID(audit.audit_id(bad).decode()).version == 4
     assert audit.audit_id(None) != audit.audit_id(None)
 
 
-def test_hostile_bytes_stay_on_their_line(tmp_path: Path) -> None:
+def test_hostile_bytes_do_not_start_a_new_line(tmp_path: Path) -> None:
     log = audit.AuditLog(tmp_path / "audit.log")
     write(log, 400, uri=b"/\xff\n\x00", user_agent=b'"\n\xfe' * 5000, forwarded_for=b"\xff," * 100)
     write(log, 403, user=UserInfo("ev\nil\udcff"))
@@ -106,7 +106,8 @@ def test_hostile_bytes_stay_on_their_line(tmp_path: Path) -> None:
 def test_rotation(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     for number in range(6):
-        # Small enough that every event fills a file; closing makes each a batch of its own.
+        # The maximum is so small that every event fills a file. Closing the log writes each event in a batch of its
+        # own.
         log = audit.AuditLog(path, max_bytes=10, backups=2)
         write(log, 200, audit_id=b"id-%d" % number)
         log.close()
@@ -124,7 +125,7 @@ def test_a_log_is_continued(tmp_path: Path) -> None:
     assert [event["auditID"] for event in lines(tmp_path / "audit.log")] == ["id-0", "id-1"]
 
 
-def test_who_is_too_slow_loses_events_and_nobody_waits(
+def test_a_slow_disk_loses_events_and_does_not_delay_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     may_write, writes = threading.Event(), threading.Event()
@@ -149,7 +150,7 @@ def test_who_is_too_slow_loses_events_and_nobody_waits(
     assert "15 audit events were dropped" in caplog.text
 
 
-def test_a_full_disk_is_said_and_survived(
+def test_after_a_full_disk_the_log_continues_and_reports_lost_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     really = audit._write_all
@@ -172,13 +173,13 @@ def test_a_full_disk_is_said_and_survived(
     assert "No space left" in caplog.text
 
 
-def test_annotations_of_admission_are_written_as_far_as_they_fit() -> None:
+def test_annotations_of_admission_are_written_up_to_a_size() -> None:
     first = record(decision="allow", reason="why")
     audit.event(first, b"id", 0.0, 200, 0.0)
     found = audit.annotated(first, {"hook.example.com/a": "b", "hook.example.com/long": "x" * 40_000})
     shown = json.loads(audit.event(found, b"id", 0.0, 200, 0.0))["annotations"]
     decided = {"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": "why"}
     assert shown == {"hook.example.com/a": "b", **decided}
-    # Repetitions of the request share the first record.
+    # Repetitions of the request share the first record, so it must not change.
     assert json.loads(audit.event(first, b"id", 0.0, 200, 0.0))["annotations"] == decided
     assert audit.annotated(first, {}) is first

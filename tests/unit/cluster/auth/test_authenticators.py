@@ -67,7 +67,7 @@ def test_static_tokens(authenticator: Authenticator) -> None:
         "testers",
         AUTHENTICATED,
     )
-    # The second time it is found in the cache.
+    # The second request finds the token in the cache.
     assert who(authenticator, request("/", token="alice-token")).name == "alice"
 
 
@@ -78,13 +78,13 @@ def test_an_unknown_token_is_not_anonymous(authenticator: Authenticator) -> None
     assert refusal(authenticator, request("/", token="\xff\xfe".encode().decode("latin-1"))).code == 401
 
 
-def test_nothing_is_anonymous(authenticator: Authenticator) -> None:
+def test_requests_without_credentials_are_anonymous(authenticator: Authenticator) -> None:
     assert who(authenticator, request("/")) == ANONYMOUS
     assert who(authenticator, request("/", Authorization="Bearer ")) == ANONYMOUS
     assert who(authenticator, request("/", Authorization="Negotiate abc")) == ANONYMOUS
 
 
-def test_a_token_that_ends_while_remembered(
+def test_a_cached_token_that_expires(
     authenticator: Authenticator, state: StateDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import time
@@ -96,7 +96,7 @@ def test_a_token_that_ends_while_remembered(
     assert refusal(authenticator, request("/", token=token)).code == 401
 
 
-def test_a_service_account_that_is_deleted_while_its_token_is_remembered(
+def test_a_service_account_that_is_deleted_while_its_token_is_cached(
     authenticator: Authenticator, source: FakeSource
 ) -> None:
     account = {"metadata": {"namespace": "n", "name": "robot", "uid": "u1"}}
@@ -108,7 +108,7 @@ def test_a_service_account_that_is_deleted_while_its_token_is_remembered(
     assert refusal(authenticator, request("/", token=token)).code == 401
 
 
-def test_new_tokens_are_noticed_and_old_ones_forgotten(authenticator: Authenticator, state: StateDir) -> None:
+def test_changes_of_the_tokens_file_have_effect_at_once(authenticator: Authenticator, state: StateDir) -> None:
     assert who(authenticator, request("/", token="alice-token")).name == "alice"
     token = credentialfiles.ensure_admin_token(state)
     assert who(authenticator, request("/", token=token)).groups == ("system:masters", AUTHENTICATED)
@@ -125,7 +125,7 @@ def test_a_damaged_file_changes_nothing(
     assert "s3cret" not in caplog.text
 
 
-def test_many_tokens_do_not_pile_up(authenticator: Authenticator, state: StateDir) -> None:
+def test_the_number_of_cached_tokens_is_limited(authenticator: Authenticator, state: StateDir) -> None:
     names = [f"t{number}" for number in range(1500)]
     state.tokens_file.write_text(json.dumps({"tokens": [{"user": "u", "token": name} for name in names]}))
     for name in names:
@@ -146,13 +146,13 @@ def test_client_certificates(authenticator: Authenticator, keys: Pki) -> None:
     assert who(authenticator, request("/", certificate=found, token="alice-token")).name == "kubernetes-admin"
 
 
-def test_a_server_certificate_is_nobody(authenticator: Authenticator, keys: Pki) -> None:
+def test_a_server_certificate_is_refused(authenticator: Authenticator, keys: Pki) -> None:
     found = der(keys.apiserver.cert)
     assert refusal(authenticator, request("/", certificate=found)).code == 401
     assert who(authenticator, request("/", certificate=found, token="alice-token")).name == "alice"
 
 
-def test_a_connection_outlives_its_certificate(
+def test_a_certificate_that_expires_on_an_open_connection_is_refused(
     authenticator: Authenticator, keys: Pki, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import time
@@ -178,7 +178,7 @@ def socket(protocols: str, **more: Any) -> RequestHead:
 def test_a_websockets_token(authenticator: Authenticator) -> None:
     assert who(authenticator, socket(f"v4.channel.k8s.io, {protocol('alice-token')}")).name == "alice"
     assert who(authenticator, socket("v4.channel.k8s.io")) == ANONYMOUS
-    # A header without an upgrade is no WebSocket.
+    # The header field without an upgrade has no effect.
     assert who(authenticator, request("/", Sec_WebSocket_Protocol=f"x, {protocol('alice-token')}")) == ANONYMOUS
 
 
@@ -229,7 +229,7 @@ async def test_basic(authenticator: Authenticator, state: StateDir) -> None:
             await refused
         assert caught.value.code == 401
         assert caught.value.headers() == []
-    # After a change of the password the old one is invalid, and a removed user's, too.
+    # After a change, the old password is invalid. After its user was removed, the new password is invalid, too.
     credentialfiles.set_password(state, user="ada", groups=[], password="other")
     changed = authenticator.authenticate(good)
     assert not isinstance(changed, Identity)
@@ -287,7 +287,7 @@ async def test_failures_are_limited(
 
     assert await attempt("ada", "x") == 200
     assert [await attempt("ada", f"wrong{i}") for i in range(12)].count(429) == 2
-    # Many attempts at once do not avoid the limit; unknown users share one limit.
+    # Parallel attempts count against the limit, too. All unknown users share one limit.
     assert (await asyncio.gather(*(attempt(f"nobody{i}", "z") for i in range(12)))).count(429) == 2
     # A user who was authenticated before, and other users, are still accepted.
     assert await attempt("ada", "x") == 200
@@ -355,7 +355,7 @@ async def test_a_request_after_a_change_does_not_join_a_check_of_the_old_passwor
 
 
 @given(st.binary(max_size=40) | st.text(max_size=20).map(str.encode))
-def test_credentials_are_a_name_and_a_password_or_nothing(raw: bytes) -> None:
+def test_basic_credentials_have_a_name_and_a_password_or_are_ignored(raw: bytes) -> None:
     encoded = base64.b64encode(raw).decode()
     found = basic.decode_credentials(encoded)
     try:
@@ -377,7 +377,7 @@ def test_any_sub_protocols(authenticator: Authenticator, protocols: str) -> None
         assert error.code == 401
 
 
-def test_names_that_cannot_be_sent(state: StateDir) -> None:
+def test_user_names_that_are_refused(state: StateDir) -> None:
     for name in ("", "a:b", "system:admin"):
         with pytest.raises(HatchwayError):
             credentialfiles.set_password(state, user=name, groups=[], password="x")

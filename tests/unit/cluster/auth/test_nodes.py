@@ -74,7 +74,8 @@ def test_a_node_reads_what_its_pods_name(source: FakeSource) -> None:
     assert not may(authorizer, N2, "create", "serviceaccounts/token", "robot")
     assert not may(authorizer, N1, "create", "serviceaccounts/token", "default")
     assert not may(authorizer, N1, "get", "serviceaccounts", "robot")
-    # Another pod of the node uses one of them, too. The first pod is deleted, and the rights that came from it end.
+    # Another pod of the node uses one of the secrets, too. After the deletion of the first pod, only this secret may be
+    # read.
     source.put("pods", pod("q", imagePullSecrets=[{"name": "pull"}]))
     source.remove("pods", "ns", "p")
     assert may(authorizer, N1, "get", "secrets", "pull")
@@ -83,7 +84,7 @@ def test_a_node_reads_what_its_pods_name(source: FakeSource) -> None:
     assert not may(authorizer, N1, "get", "secrets", "pull")
 
 
-def test_what_a_node_makes_itself_gives_it_nothing(source: FakeSource) -> None:
+def test_mirror_pods_give_their_node_no_rights(source: FakeSource) -> None:
     authorizer = Authorizer(source)
     made = pod(imagePullSecrets=[{"name": "s"}])
     made["metadata"]["annotations"] = MIRROR
@@ -91,7 +92,7 @@ def test_what_a_node_makes_itself_gives_it_nothing(source: FakeSource) -> None:
     assert not may(authorizer, N1, "get", "secrets", "s")
 
 
-def test_a_refusal_says_why(source: FakeSource) -> None:
+def test_a_refusal_has_a_reason(source: FakeSource) -> None:
     authorizer = Authorizer(source)
     with pytest.raises(ApiError) as caught:
         authorizer.require(Attributes(N1, "list", "secrets"))
@@ -156,7 +157,7 @@ def test_leases(source: FakeSource, verb: str, namespace: str, name: str, allowe
     assert found == allowed
 
 
-def test_who_is_no_node_has_none_of_its_rights(source: FakeSource) -> None:
+def test_users_that_are_not_nodes_have_no_rights_of_nodes(source: FakeSource) -> None:
     authorizer = Authorizer(source)
     source.put("pods", pod(imagePullSecrets=[{"name": "s"}]))
     for user in (
@@ -169,11 +170,11 @@ def test_who_is_no_node_has_none_of_its_rights(source: FakeSource) -> None:
         assert not may(authorizer, user, "update", "nodes/status", "n1", "")
 
 
-# -- what it writes
+# -- writes by nodes
 
 
 def refused(source: FakeSource, operation: Any, resource: str, *rest: Any) -> str:
-    """Return why the node n1 may not write an object; "" if it may. rest: subresource, namespace, name, object, old object."""
+    """Let node n1 write; return the error, "" if it may. rest: subresource, namespace, name, object, old object."""
     try:
         NodeRestriction(source).admit(attributes(N1, operation, resource, *rest))
     except ApiError as error:
@@ -213,7 +214,7 @@ def node(name: str = "n1", labels: dict[str, str] | None = None, **spec: Any) ->
         ({**node(), "status": {"phase": "x"}}, node(), ""),
     ],
 )
-def test_a_node_writes_its_own_node(source: FakeSource, new: Any, old: Any, why: str) -> None:
+def test_a_node_writes_its_own_object(source: FakeSource, new: Any, old: Any, why: str) -> None:
     for subresource in ("", "status") if old else ("",):
         name = new["metadata"]["name"] if old else ""
         found = refused(source, "UPDATE" if old else "CREATE", "nodes", subresource, "", name, new, old)
@@ -297,6 +298,6 @@ def test_leases_that_a_node_writes(source: FakeSource) -> None:
     assert "namespace" in refused(source, "UPDATE", what, "", "kube-system", "n1", lease, lease)
 
 
-def test_who_is_no_node_is_not_looked_at(source: FakeSource) -> None:
+def test_other_users_are_not_restricted(source: FakeSource) -> None:
     user = UserInfo("admin", ("system:masters",))
     NodeRestriction(source).admit(attributes(user, "CREATE", "nodes", "", "", "", node("n2"), None))

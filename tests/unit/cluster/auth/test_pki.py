@@ -73,7 +73,7 @@ def test_subjects_and_names(tmp_path: Path) -> None:
     assert user(found.apiserver) is None
 
 
-def test_tls_takes_them(tmp_path: Path) -> None:
+def test_tls_accepts_the_certificates(tmp_path: Path) -> None:
     found = ensure(tmp_path)
     server = found.server_context()
     for name in ("127.0.0.1", "localhost", "kubernetes.default.svc"):
@@ -93,8 +93,8 @@ def test_tls_takes_them(tmp_path: Path) -> None:
     handshake(kubelet, found.client_context(found.kubelet_client), "172.18.0.2")
 
 
-def test_strict_verification_takes_them(tmp_path: Path) -> None:
-    """Python 3.13 made these checks the default."""
+def test_strict_verification_accepts_the_certificates(tmp_path: Path) -> None:
+    """Python 3.13 makes these checks by default."""
     found = ensure(tmp_path)
     client = found.client_context(found.admin)
     client.verify_flags |= ssl.VERIFY_X509_STRICT
@@ -113,14 +113,14 @@ def test_another_clusters_certificates_are_refused(tmp_path: Path) -> None:
         handshake(mine.server_context(), trusting, "localhost")
 
 
-def test_nothing_is_made_twice(tmp_path: Path) -> None:
+def test_existing_files_are_not_replaced(tmp_path: Path) -> None:
     ensure(tmp_path)
     before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
     ensure(tmp_path)
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
-def test_a_new_name_renews_only_what_it_touches(tmp_path: Path) -> None:
+def test_a_new_name_renews_only_the_certificates_that_need_it(tmp_path: Path) -> None:
     before = ensure(tmp_path)
     kept = read(before.admin), read(before.kubelet("node-1")), before.ca_pem
     server = read(before.apiserver)
@@ -139,7 +139,7 @@ def test_a_new_name_renews_only_what_it_touches(tmp_path: Path) -> None:
     handshake(found.server_context(), found.client_context(), "api.test")
 
 
-def test_what_ends_soon_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificates_that_expire_soon_are_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = ensure(tmp_path)
     before = read(found.admin)
     later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=300)
@@ -155,7 +155,7 @@ def test_what_ends_soon_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     handshake_subject.verify_directly_issued_by(read(renewed.ca))
 
 
-def test_what_begins_in_the_future_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificates_that_begin_in_the_future_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A certificate begins in the future if the clock was set back since the last start."""
     earlier = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=3)
     ensure(tmp_path)
@@ -166,7 +166,7 @@ def test_what_begins_in_the_future_is_made_anew(tmp_path: Path, monkeypatch: pyt
     read(made.admin).verify_directly_issued_by(read(made.ca))
 
 
-def test_a_key_without_its_certificate_is_made_anew(tmp_path: Path) -> None:
+def test_a_key_without_its_certificate_is_replaced(tmp_path: Path) -> None:
     """A crash between the two writes leaves a key without its certificate."""
     found = ensure(tmp_path)
     found.admin.key.write_bytes(found.apiserver.key.read_bytes())
@@ -174,7 +174,7 @@ def test_a_key_without_its_certificate_is_made_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["ca.crt", "ca.key", "sa.key", "admin.crt"])
-def test_damaged_files_are_named(tmp_path: Path, name: str) -> None:
+def test_errors_name_damaged_files(tmp_path: Path, name: str) -> None:
     ensure(tmp_path)
     (tmp_path / name).write_bytes(b"garbage")
     with pytest.raises(HatchwayError, match=name):
@@ -210,12 +210,12 @@ def test_an_addons_certificate(tmp_path: Path) -> None:
     )
 
 
-def test_another_use_is_another_certificate(tmp_path: Path) -> None:
+def test_a_certificate_for_another_use_is_issued_anew(tmp_path: Path) -> None:
     found = ensure(tmp_path)
     first = read(found.issue("x", "x", dns=["x.test"], server=True))
     assert read(found.issue("x", "x", dns=["x.test"], server=True, client=True)) != first
 
 
 @pytest.mark.parametrize("der", [b"", b"garbage", b"\x30\x03\x02\x01\x01"])
-def test_garbage_is_nobodys_certificate(der: bytes) -> None:
+def test_invalid_certificates_have_no_user(der: bytes) -> None:
     assert certificates.user_of(der) is None

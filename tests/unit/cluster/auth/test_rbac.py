@@ -1,4 +1,4 @@
-"""RBAC compared with a simple model of its documentation, and the texts of its answers."""
+"""RBAC: decisions compared with a simple model of the documentation, and the texts of reasons and errors."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_rule_allows_what_its_documentation_says(rule: Rule, asked: Attributes
 
 
 @given(st.lists(RULES, max_size=4), RULES, REQUESTS)
-def test_what_is_covered_gives_nothing_new(owned: list[Rule], wanted: Rule, asked: Attributes) -> None:
+def test_covered_rules_grant_no_new_rights(owned: list[Rule], wanted: Rule, asked: Attributes) -> None:
     """A user with the rules `owned` may grant `wanted`, if `wanted` allows nothing more."""
     if not uncovered(owned, [wanted]) and wanted.allows(asked):
         assert any(rule.allows(asked) for rule in owned)
@@ -201,19 +201,19 @@ def test_reasons_and_refusals(source: FakeSource) -> None:
     assert refused(BOB, verb="get", path="/secret")["message"] == 'forbidden: User "bob" cannot get path "/secret"'
 
 
-def test_a_binding_of_a_missing_role_says_so(source: FakeSource) -> None:
+def test_a_binding_to_a_missing_role_is_named_in_the_error(source: FakeSource) -> None:
     source.bind("broken", "nope", "User:alice", namespace="n", kind="ClusterRole")
     authorizer = Authorizer(source)
     with pytest.raises(ApiError) as caught:
         authorizer.require(Attributes(ALICE, "get", "pods", namespace="n"))
     problem = 'in the namespace "n": RBAC: clusterrole.rbac.authorization.k8s.io "nope" not found'
     assert caught.value.message.endswith(problem)
-    # The creation of the role has an effect.
+    # When the role is created, the binding takes effect.
     source.role("nope", rule("get", "pods"))
     assert allowed(authorizer, ALICE, "get", "pods", "n")
 
 
-def test_a_role_counts_once_however_many_bindings_give_it(source: FakeSource) -> None:
+def test_a_role_with_many_bindings_is_listed_once(source: FakeSource) -> None:
     source.role("reader", rule("get", "pods"))
     for number in range(20):
         source.bind(f"b{number}", "reader", "User:alice")
@@ -250,7 +250,7 @@ def test_default_roles(source: FakeSource) -> None:
     assert allowed(authorizer, ALICE, "create", "selfsubjectreviews", api_group="authentication.k8s.io")
 
 
-def test_default_objects_are_valid_and_fresh() -> None:
+def test_default_objects_are_valid_and_made_anew_at_each_call() -> None:
     objects = bootstrap_objects()
     names = [(resource, obj["metadata"]["name"]) for resource, obj in objects]
     assert len(set(names)) == len(names)
@@ -303,7 +303,7 @@ def test_label_selectors(operator: str, values: list[str], labels: dict[str, str
     assert selects(selector, labels) == wanted
 
 
-def test_many_decisions_do_not_pile_up(source: FakeSource) -> None:
+def test_the_number_of_cached_decisions_is_limited(source: FakeSource) -> None:
     authorizer = Authorizer(source)
     for number in range(20_000):
         authorizer.decide(Attributes(ALICE, "get", path=f"/{number}"))
@@ -321,7 +321,7 @@ def test_close_ends_the_subscriptions(source: FakeSource) -> None:
 ROLE = {"metadata": {"name": "esc", "namespace": "n"}, "rules": [rule("get list", "secrets pods")]}
 
 
-def test_nobody_gives_away_more_than_they_have(source: FakeSource) -> None:
+def test_users_cannot_grant_rights_that_they_do_not_have(source: FakeSource) -> None:
     source.role("some", rule("get list", "pods"), rule("create", "roles", "rbac.authorization.k8s.io"), namespace="n")
     source.bind("some", "some", "User:alice", namespace="n")
     authorizer = Authorizer(source)
@@ -338,7 +338,7 @@ def test_nobody_gives_away_more_than_they_have(source: FakeSource) -> None:
     source.role("free", rule("escalate", "roles", "rbac.authorization.k8s.io", names="esc"), namespace="n")
     source.bind("free", "free", "User:alice", namespace="n")
     check_escalation(authorizer, ALICE, "roles", "n", ROLE, {**ROLE, "rules": []})
-    # On create there is no name yet, so a right that is limited to names does not apply.
+    # A right that is limited to names does not apply to create, because the request has no name yet.
     with pytest.raises(ApiError):
         check_escalation(authorizer, ALICE, "roles", "n", ROLE)
 
@@ -352,7 +352,7 @@ def test_nobody_gives_away_more_than_they_have(source: FakeSource) -> None:
     ],
 )
 def test_every_change_of_a_role_needs_its_rights(source: FakeSource, metadata: dict[str, Any]) -> None:
-    """Its labels decide into which aggregated roles its rules go."""
+    """A change of labels needs them, too: labels decide to which aggregated roles the rules are added."""
     authorizer = Authorizer(source)
     old = source.objects["clusterroles.rbac.authorization.k8s.io"]["", "cluster-admin"]
     with pytest.raises(ApiError) as caught:
@@ -363,7 +363,7 @@ def test_every_change_of_a_role_needs_its_rights(source: FakeSource, metadata: d
     check_escalation(authorizer, ALICE, "clusterroles", "", {**old, "metadata": collected}, old)
 
 
-def test_aggregation_needs_everything(source: FakeSource) -> None:
+def test_aggregation_rules_need_all_rights(source: FakeSource) -> None:
     authorizer = Authorizer(source)
     role = {"metadata": {"name": "all"}, "aggregationRule": {"clusterRoleSelectors": [{"matchLabels": {"a": "b"}}]}}
     plain = {"metadata": {"name": "all"}}

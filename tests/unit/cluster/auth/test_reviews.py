@@ -77,7 +77,8 @@ async def test_recorded(reviews: Reviews, recording: Recording) -> None:
         return
     got = await handler(USERS[recording["user"]], "", "", obj)
     if resource == "selfsubjectrulesreviews":
-        # The order is that of the bindings. The recorded distribution also lets every user read /.well-known.
+        # The order of rules follows the bindings, so it may differ. The recorded distribution also lets every user read
+        # /.well-known.
         for wanted_rule in wanted["status"]["resourceRules"][1:]:
             assert wanted_rule in got["status"]["resourceRules"]
         urls = [item for item in wanted["status"]["nonResourceRules"] if "/.well-known" not in item["nonResourceURLs"]]
@@ -86,10 +87,10 @@ async def test_recorded(reviews: Reviews, recording: Recording) -> None:
         assert got["status"]["incomplete"] is False
         return
     if recording["id"] == "196":
-        # If two bindings allow the request, either may be named.
+        # Two bindings allow this request, and the reason may name either of them.
         del got["status"]["reason"], wanted["status"]["reason"]
     assert got["status"] == wanted["status"]
-    # Kubernetes' encoding omits empty strings of the request; here the encoder of answers does that later.
+    # Kubernetes has already omitted the request's empty strings. Hatchway omits them later, when it encodes the answer.
     assert got["spec"] == obj["spec"]
     assert "creationTimestamp" not in got["metadata"]
 
@@ -101,9 +102,7 @@ async def test_whoami(reviews: Reviews) -> None:
     assert status == {"userInfo": {"username": "ada", "uid": "u", "groups": ["g"], "extra": {"k": ["v"]}}}
 
 
-async def test_token_reviews_ask_for_audiences(
-    reviews: Reviews, source: FakeSource, authenticator: Authenticator
-) -> None:
+async def test_token_reviews_for_audiences(reviews: Reviews, source: FakeSource, authenticator: Authenticator) -> None:
     resource = "tokenreviews.authentication.k8s.io"
     account = source.get("serviceaccounts", "n", "robot")
     assert account is not None
@@ -148,7 +147,7 @@ async def test_access_reviews_are_checked(reviews: Reviews) -> None:
     assert found["message"] == "no namespace on request"
 
 
-async def test_a_requested_token_is_good(reviews: Reviews, authenticator: Authenticator, source: FakeSource) -> None:
+async def test_a_requested_token_is_valid(reviews: Reviews, authenticator: Authenticator, source: FakeSource) -> None:
     bound = {"kind": "Pod", "apiVersion": "v1", "name": "web-0", "uid": "p1"}
     obj = {"spec": {"boundObjectRef": bound, "expirationSeconds": 3607}}
     answer = await reviews.token_request(LOOPBACK_USER, "n", "robot", obj)

@@ -1,4 +1,4 @@
-"""Bearer tokens of all kinds: a valid one gives a user, an invalid one does not."""
+"""Bearer tokens of all kinds: a valid token gives a user, an invalid token does not."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def refused(token: str) -> bool:
 # -- minted tokens
 
 
-def test_a_minted_token_is_its_user() -> None:
+def test_a_minted_token_has_its_user_and_groups() -> None:
     token = tokens.mint(KEY, user="ada", groups=["devs", "ops"], seconds=60)
     user, expires = tokens.verify_minted(KEY.public_key(), token)
     assert user == UserInfo("ada", ("devs", "ops"))
@@ -121,12 +121,12 @@ def test_another_algorithm_of_the_same_family() -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
-def test_no_byte_may_change(position: int, change: int) -> None:
+def test_a_token_with_a_changed_byte_is_refused(position: int, change: int) -> None:
     token = tokens.mint(KEY, user="ada", groups=[], seconds=60).encode()
     at = position % len(token)
     changed = token[:at] + bytes([token[at] ^ change]) + token[at + 1 :]
     text = changed.decode("latin-1")
-    # The last character of a part has unused bits; only a change of the decoded bytes makes another token.
+    # The last character of a part has unused bits. A change of only these bits does not change the token.
     padded = [part + b"=" * (-len(part) % 4) for part in changed.split(b".")]
     try:
         same = [base64.urlsafe_b64decode(part) for part in padded] == [
@@ -141,7 +141,7 @@ def test_no_byte_may_change(position: int, change: int) -> None:
     st.text(max_size=300)
     | st.from_regex(r"[A-Za-z0-9_-]{0,40}\.[A-Za-z0-9_-]{0,40}\.[A-Za-z0-9_-]{0,40}", fullmatch=True)
 )
-def test_garbage_never_raises_anything_else(text: str) -> None:
+def test_any_text_is_refused_as_an_invalid_token(text: str) -> None:
     assert refused(text)
     tokens.issuer_of(text)
 
@@ -160,21 +160,21 @@ def test_garbage_never_raises_anything_else(text: str) -> None:
         max_leaves=10,
     )
 )
-def test_signed_nonsense_never_raises_anything_else(payload: Any) -> None:
-    """A malformed token with a valid signature gives no user and no internal error."""
+def test_malformed_signed_tokens_are_refused(payload: Any) -> None:
+    """The signature is valid, so the payload is parsed; this must not cause an internal error."""
     token = jwt.api_jws.encode(json.dumps(payload).encode(), KEY, algorithm="ES256")
     tokens.issuer_of(token)
     assert refused(token)
 
 
-def test_a_long_token_is_not_looked_at() -> None:
+def test_a_token_that_is_too_long_is_not_parsed() -> None:
     assert tokens.issuer_of("a." + "b" * tokens.MAX_LENGTH + ".c") is None
 
 
-# -- the command line's side
+# -- tokens for the command line
 
 
-def test_the_administrators_token_is_kept(state: StateDir) -> None:
+def test_the_administrators_token_is_made_once(state: StateDir) -> None:
     token = credentialfiles.ensure_admin_token(state)
     assert credentialfiles.ensure_admin_token(state) == token
     assert state.tokens_file.stat().st_mode & 0o777 == 0o600
@@ -199,7 +199,7 @@ def test_minting(state: StateDir, authenticator: Authenticator) -> None:
 @pytest.mark.parametrize(
     "text", ["[", "[]", '{"tokens": [{}]}', '{"tokens": 3}', '{"tokens": [{"token": "secret-x"}]}']
 )
-def test_a_damaged_token_file_is_named_and_not_quoted(state: StateDir, text: str) -> None:
+def test_the_error_names_a_damaged_token_file_without_its_content(state: StateDir, text: str) -> None:
     state.tokens_file.write_text(text)
     with pytest.raises(HatchwayError, match=r"tokens\.json") as caught:
         tokens.StaticTokens(state.tokens_file)
@@ -240,7 +240,7 @@ def test_a_pods_token(accounts: ServiceAccountTokens, source: FakeSource) -> Non
     assert found.user.uid == "u1"
     assert found.user.extra["authentication.kubernetes.io/pod-name"] == ("web-0",)
     assert found.user.extra["authentication.kubernetes.io/node-uid"] == ("n1",)
-    # The token names the node, but is not bound to it.
+    # The token names the node, but is not bound to the node.
     source.remove("nodes", "", "node-1")
     accounts.check(found)
     source.put("pods", {**POD, "metadata": {**POD["metadata"], "uid": "p2"}})
@@ -251,7 +251,7 @@ def test_a_pods_token(accounts: ServiceAccountTokens, source: FakeSource) -> Non
         accounts.check(found)
 
 
-def test_a_token_dies_with_its_account(accounts: ServiceAccountTokens, source: FakeSource) -> None:
+def test_a_token_is_invalid_after_its_account_is_deleted(accounts: ServiceAccountTokens, source: FakeSource) -> None:
     token, _ = accounts.issue(ACCOUNT, audiences=[ISSUER], seconds=600)
     found = accounts.verify(token)
     for stamp, good in (("2999-01-01T00:00:00Z", True), ("2001-01-01T00:00:00Z", False)):
@@ -278,7 +278,7 @@ def test_a_node_bound_token(accounts: ServiceAccountTokens, source: FakeSource) 
         accounts.check(found)
 
 
-def test_others_can_verify_with_the_published_keys(accounts: ServiceAccountTokens) -> None:
+def test_other_programs_can_verify_tokens_with_the_published_keys(accounts: ServiceAccountTokens) -> None:
     token, _ = accounts.issue(ACCOUNT, audiences=["vault"], seconds=600)
     keys = jwt.PyJWKSet.from_dict(json.loads(json.dumps(accounts.jwks())))
     key = keys[jwt.get_unverified_header(token)["kid"]]
@@ -328,7 +328,7 @@ def test_bad_claims_of_service_accounts(accounts: ServiceAccountTokens, changes:
         accounts.verify(jwt.encode(bad, KEY, algorithm="ES256"))
 
 
-def test_the_two_kinds_are_never_taken_for_each_other(keys: Pki, authenticator: Authenticator) -> None:
+def test_tokens_of_users_and_of_service_accounts_are_not_confused(keys: Pki, authenticator: Authenticator) -> None:
     """A user's token signed with the service accounts' key is refused, and the reverse."""
     as_user = jwt.encode(claims(sub="root", groups=["system:masters"]), load_key(keys.sa_key), algorithm="ES256")
     private = {"namespace": "n", "serviceaccount": {"name": "robot", "uid": "u1"}}
@@ -359,6 +359,6 @@ def test_user_names_of_service_accounts(name: str, wanted: tuple[str, str] | Non
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(token=st.text(max_size=100))
-def test_nobody_is_found_by_guessing(authenticator: Authenticator, token: str) -> None:
+def test_invalid_tokens_are_refused(authenticator: Authenticator, token: str) -> None:
     with pytest.raises(InvalidToken):
         authenticator.authenticate_token(token)

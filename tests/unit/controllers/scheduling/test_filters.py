@@ -59,7 +59,7 @@ CASES: list[tuple[str, Object, Object, list[Object], str]] = [
     ("PreferNoSchedule", pod("p"), node("n", taints=[{**_TAINT, "effect": "PreferNoSchedule"}]), [], ""),
     ("tolerated", pod("p", tolerations=[{"key": "k", "value": "v"}]), node("n", taints=[_TAINT]), [], ""),
     ("another value", pod("p", tolerations=[{"key": "k", "value": "w"}]), node("n", taints=[_TAINT]), [], _UNTOLERATED),
-    # The operators Lt and Gt are an alpha feature that is off, so such a toleration tolerates nothing.
+    # The operators Lt and Gt are an alpha feature, which is off. So a toleration with them has no effect.
     (
         "numeric",
         pod("p", tolerations=[{"key": "k", "operator": "Gt", "value": "1"}]),
@@ -153,7 +153,7 @@ def test_terms_that_contradict_each_other() -> None:
         ([{"matchFields": [_in("metadata.name", "a", operator="NotIn")]}], None),
     ],
 )
-def test_nodes_that_terms_name(terms: list[Object], names: set[str] | None) -> None:
+def test_nodes_that_terms_select_by_name(terms: list[Object], names: set[str] | None) -> None:
     assert named_nodes({"affinity": _required(*terms)}) == names
 
 
@@ -195,12 +195,12 @@ def test_spreading(constraint: Object, expected: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("policies", "refused"),
     [
-        # The tainted node counts, and it has no pods: 2 on `a` and 0 there.
+        # The tainted node counts. With the new pod, `a` would have 2 pods, and the tainted node 0.
         ({}, True),
         ({"nodeTaintsPolicy": "Honor"}, False),
     ],
 )
-def test_nodes_that_do_not_count(policies: Object, refused: bool) -> None:
+def test_tainted_nodes_count_for_spreading_by_policy(policies: Object, refused: bool) -> None:
     nodes = [node("a"), node("tainted", taints=[_TAINT])]
     cluster = cluster_of(nodes, {"a": [pod("q", _WEB)]})
     wanted = PodInfo.of(pod("p", _WEB, topologySpreadConstraints=[_spread(1, HOST, **policies)]))
@@ -208,7 +208,7 @@ def test_nodes_that_do_not_count(policies: Object, refused: bool) -> None:
 
 
 @pytest.mark.parametrize(("policy", "refused"), [("Honor", False), ("Ignore", True)])
-def test_nodes_that_the_pod_does_not_select(policy: str, refused: bool) -> None:
+def test_unselected_nodes_count_for_spreading_by_policy(policy: str, refused: bool) -> None:
     nodes = [node("a", labels={"disk": "ssd"}), node("b")]
     cluster = cluster_of(nodes, {"a": [pod("q", _WEB)]})
     constraint = _spread(1, HOST, nodeAffinityPolicy=policy)
@@ -224,7 +224,7 @@ def test_pods_that_are_being_deleted_do_not_count_for_spreading() -> None:
     assert PodFilters(wanted, cluster).refusal(cluster.nodes["a"]) is None
 
 
-def test_room_is_kept_for_a_nominated_pod_of_the_same_or_a_higher_priority() -> None:
+def test_resources_are_reserved_for_a_nominated_pod_of_the_same_or_a_higher_priority() -> None:
     cluster = cluster_of([node("n")])
     cluster.nominate(PodInfo.of(pod("waits", cpu="2", priority=10)), "n")
     for priority, fits in ((5, False), (10, False), (11, True)):
@@ -233,7 +233,7 @@ def test_room_is_kept_for_a_nominated_pod_of_the_same_or_a_higher_priority() -> 
 
 
 def test_filters_of_other_parts_of_the_cluster() -> None:
-    """The filter of volumes is one of these: it is asked after the filter of resources, and may refuse every node."""
+    """The filter of volumes is an example. It runs after the filter of resources, and may refuse every node."""
     cluster = cluster_of([node("a", allocatable={"cpu": "1"}), node("b"), node("c")])
     asked: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The choice of pods that are evicted for a more important pod (`framework/plugins/defaultpreemption`)."""
+"""The choice of pods to evict for a pod of higher priority (`framework/plugins/defaultpreemption`)."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ _HIGH = pod("high", cpu="1", priority=100)
 @pytest.mark.parametrize(
     ("placed", "expected"),
     [
-        # As few pods as possible; among pods of equal priority, the newest.
+        # As few pods as possible are evicted; among pods of equal priority, the newest.
         ({"a": [_low("old"), _low("new", since="2026-01-02T00:00:00Z")]}, ("a", ["new"])),
         ({"a": [_low("more", priority=5), _low("less", priority=1)]}, ("a", ["less"])),
-        # The node whose most important victim has the lowest priority.
+        # Chosen: the node whose most important victim has the lowest priority.
         ({"a": [_low("x", "2", 5)], "b": [_low("y", "2", 1)]}, ("b", ["y"])),
-        # The node with the fewest victims.
+        # Chosen: the node with the fewest victims.
         ({"a": [_low("x", "700m"), _low("y", "700m"), _low("z", "600m")], "b": [_low("v", "2")]}, ("b", ["v"])),
-        # The node whose victims have run for the shortest time.
+        # Chosen: the node whose victims have run for the shortest time.
         ({"a": [_low("x", "2")], "b": [_low("y", "2", since="2026-01-02T00:00:00Z")]}, ("b", ["y"])),
     ],
 )
@@ -64,7 +64,7 @@ def test_budgets_are_respected_where_there_is_a_choice() -> None:
     assert _victims(both, _HIGH, (_budget(0, app="db"),)) == ("b", ["o"])
 
 
-def test_a_rule_about_other_pods_can_be_what_victims_break() -> None:
+def test_pods_that_conflict_with_affinity_or_spreading_rules_are_victims() -> None:
     rule = {"podAntiAffinity": {REQUIRED: [term(app="web")]}}
     cluster = cluster_of([node("a")], {"a": [_low("web", "100m", 0, {"app": "web"}), _low("other", "100m")]})
     assert _victims(cluster, pod("high", priority=1, affinity=rule)) == ("a", ["web"])
@@ -84,11 +84,11 @@ def test_a_rule_about_other_pods_can_be_what_victims_break() -> None:
         (pod("p", cpu="1"), "1 No preemption victims found for incoming pod."),
         (pod("p", cpu="3", priority=9), "1 Preemption is not helpful for scheduling."),
         (pod("p", priority=9, nodeSelector={"a": "b"}), "1 Preemption is not helpful for scheduling."),
-        # There is no room even after an eviction of all less important pods.
+        # There is not enough CPU even after an eviction of all pods of lower priority.
         (pod("p", cpu="2", priority=1), "1 Insufficient cpu."),
     ],
 )
-def test_why_nothing_is_preempted(wanted: Object, text: str) -> None:
+def test_reasons_why_nothing_is_preempted(wanted: Object, text: str) -> None:
     cluster = cluster_of([node("a")], {"a": [_low("low"), _low("same", priority=9)]})
     found = decide(wanted, cluster).preemption
     assert (found.node, found.message, found.clear) == ("", f"0/1 nodes are available: {text}", True)

@@ -103,9 +103,7 @@ def test_a_pod_fits_when_its_victims_are_gone(drawn: tuple[list[Object], list[Ob
 
 @settings(max_examples=60, deadline=None)
 @given(_clusters(), st.data())
-def test_counts_that_are_updated_are_those_that_are_counted_anew(
-    drawn: tuple[list[Object], list[Object]], data: st.DataObject
-) -> None:
+def test_incremental_counts_equal_new_counts(drawn: tuple[list[Object], list[Object]], data: st.DataObject) -> None:
     cluster = _place_all(*drawn)
     placed = [(state, one) for state in cluster.nodes.values() for one in state.pods.values()]
     info = PodInfo.of(data.draw(_pod("new")))

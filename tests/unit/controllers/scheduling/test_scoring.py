@@ -78,7 +78,7 @@ def _zones() -> list[Object]:
             {"a": [pod("q", _WEB)], "b": [pod("r", cpu="500m")]},
             "b",
         ),
-        # The required affinity of an existing pod for this pod counts in this pod's score as well.
+        # The score also counts required affinity of existing pods for the new pod.
         (
             pod("p", _WEB),
             [node("a"), node("b")],
@@ -114,12 +114,12 @@ def test_scores_of_spreading() -> None:
         "labelSelector": {"matchLabels": _WEB},
     }
     scores = _spread_of(cluster, pod("p", _WEB, topologySpreadConstraints=[constraint]))
-    # Each pod counts log(2 + 2); the rounded sums are 3 and 1. A node without the label gets no points.
+    # Each existing pod counts log(2 + 2); the rounded sums are 3 and 1. A node without the label gets no points.
     assert scores == {"a": 33, "b": 100, "none": 0}
     assert _spread_of(cluster, pod("p", _WEB)) is None
 
 
-def test_pods_without_constraints_are_spread_with_those_of_their_controller() -> None:
+def test_pods_without_constraints_are_spread_by_the_default_constraints() -> None:
     cluster = cluster_of([node("a"), node("b")], {"a": [pod("q", _WEB)]})
     selector = {"matchLabels": _WEB}
     scores = _spread_of(cluster, pod("p", _WEB), selector)
@@ -130,12 +130,13 @@ def test_pods_without_constraints_are_spread_with_those_of_their_controller() ->
     assert _spread_of(cluster, pod("p", _WEB, topologySpreadConstraints=own), selector) is None
 
 
-def test_balance_counts_only_for_pods_with_requests() -> None:
+def test_balanced_use_counts_only_for_pods_with_requests() -> None:
     cluster = cluster_of([node("a"), node("b")], {"a": [pod("q", cpu="1")]})
     nodes = list(cluster.nodes.values())
     without = node_scores(PodInfo.of(pod("p")), cluster, nodes)
-    # The average of the free shares of cpu and memory (200 MiB for a pod); the taints' score is 100 three times.
+    # The average of the free percentages of CPU and memory (a pod counts as 200 MiB), and three times 100 points for
+    # taints.
     assert without == {"a": 300 + (45 + 90) // 2, "b": 300 + (95 + 95) // 2}
     asking = node_scores(PodInfo.of(pod("p", cpu="100m")), cluster, nodes)
-    # The used shares are 55 % and 0 %, or 5 % and 0 %: half of the difference is the deviation.
+    # The shares in use are 55 % of CPU and 0 % of memory, or 5 % and 0 %. Half of the difference is the deviation.
     assert asking == {"a": without["a"] + 72, "b": without["b"] + 97}

@@ -1,4 +1,4 @@
-"""Two ends of a SPDY session on a simulated network: after any operations, the received data are those that were sent."""
+"""Two ends of a SPDY session on a simulated network: after any operations, the received data equal the sent data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hatchway.wire.spdyevents import SpdyLimits
 
 
 class Wire(asyncio.Transport):
-    """The sender of one direction: data waits until `pass_on` gives it to the protocol of the other end."""
+    """The transport of one direction. It keeps data until `pass_on` delivers them to the protocol at the other end."""
 
     other: Wire
 
@@ -132,7 +132,7 @@ class World:
         self.add(stream)
 
     async def settle(self) -> None:
-        """Deliver data until no data wait."""
+        """Deliver data until all data are delivered."""
         idle = 0
         while idle < 5:
             moved = [wire.pass_on(4000) for wire in self.wires]
@@ -157,7 +157,7 @@ class World:
         max_size=60,
     ),
 )
-def test_streams_arrive_whole(window: int, tunnel: bool, steps: list[tuple[str, int, int]]) -> None:
+def test_data_of_streams_arrive_completely(window: int, tunnel: bool, steps: list[tuple[str, int, int]]) -> None:
     async def run() -> None:
         world = World(window, tunnel)
         for action, which, size in steps:
@@ -218,7 +218,7 @@ def test_streams_arrive_whole(window: int, tunnel: bool, steps: list[tuple[str, 
         max_size=60,
     ),
 )
-def test_streams_that_are_closed_or_aborted_disturb_no_others(window: int, steps: list[tuple[str, int, int]]) -> None:
+def test_closed_or_aborted_streams_do_not_affect_other_streams(window: int, steps: list[tuple[str, int, int]]) -> None:
     async def run() -> None:
         world = World(window, True)
         ended: set[int] = set()
@@ -263,7 +263,7 @@ def test_streams_that_are_closed_or_aborted_disturb_no_others(window: int, steps
     asyncio.run(run())
 
 
-async def test_end_of_the_peer_leaves_what_close_has_to_send() -> None:
+async def test_data_before_close_are_sent_even_if_the_peer_has_ended_its_stream() -> None:
     world = World(64, False)
     world.add(world.client.open([]))
     await world.settle()
@@ -297,7 +297,7 @@ async def test_closed_stream_that_the_peer_does_not_end_is_ended(monkeypatch: py
     await asyncio.sleep(0)
 
 
-async def test_too_much_that_is_not_read_stops_the_connection_until_it_is() -> None:
+async def test_too_much_unread_data_pauses_the_connection() -> None:
     world = World(1 << 20, False, kept=10_000)
     world.add(world.client.open([]))
     await world.settle()
@@ -314,7 +314,7 @@ async def test_too_much_that_is_not_read_stops_the_connection_until_it_is() -> N
     await asyncio.sleep(0)
 
 
-async def test_peer_that_opens_streams_unasked_is_refused() -> None:
+async def test_streams_opened_by_the_peer_are_refused() -> None:
     world = World(1000, False)
     stream = world.server.open([])
     peer = Peer()
@@ -325,7 +325,7 @@ async def test_peer_that_opens_streams_unasked_is_refused() -> None:
     await asyncio.sleep(0)
 
 
-async def test_stream_whose_peer_has_ended_lasts_until_all_is_sent() -> None:
+async def test_stream_remains_until_all_data_are_sent_after_the_end_of_the_peer() -> None:
     world = World(64, False)
     world.add(world.client.open([]))
     await world.settle()

@@ -15,7 +15,7 @@ from hatchway.cluster.auth.user import Attributes, UserInfo
 BOB = UserInfo("bob", ("dev",), extra={"a": ("b",)})
 
 
-async def test_the_event_loop_answers_each_question_once() -> None:
+async def test_each_check_is_made_once_and_in_the_event_loop() -> None:
     asked: list[tuple[str, int]] = []
 
     def decide(attributes: Attributes) -> AccessDecision:
@@ -32,7 +32,7 @@ async def test_the_event_loop_answers_each_question_once() -> None:
     assert asked == [(verb, threading.get_ident()) for verb in ("get", "list")]
 
 
-async def test_the_same_question_about_another_user_is_another_one() -> None:
+async def test_a_check_of_another_user_is_made_anew() -> None:
     access = LoopAccess(lambda attributes: AccessDecision(attributes.user is BOB))
     other = UserInfo("bob", ("ops",))
     assert (await asyncio.to_thread(access, Attributes(BOB, "get", "pods"))).allowed
@@ -41,7 +41,7 @@ async def test_the_same_question_about_another_user_is_another_one() -> None:
     assert not (await asyncio.to_thread(access, fields)).allowed
 
 
-async def test_the_number_of_questions_is_limited() -> None:
+async def test_the_number_of_checks_is_limited() -> None:
     access = LoopAccess(lambda _: AccessDecision(True))
 
     def questions() -> int:
@@ -55,7 +55,7 @@ async def test_the_number_of_questions_is_limited() -> None:
     assert await asyncio.to_thread(questions) == 1000
 
 
-async def test_an_error_of_the_authorizer_is_raised_where_it_was_asked() -> None:
+async def test_an_error_of_the_authorizer_is_raised_in_the_callers_thread() -> None:
     def fail(_: Attributes) -> AccessDecision:
         raise LookupError("lost")
 
@@ -63,7 +63,7 @@ async def test_an_error_of_the_authorizer_is_raised_where_it_was_asked() -> None
         await asyncio.to_thread(LoopAccess(fail), Attributes(BOB, "get", "pods"))
 
 
-def test_nothing_is_answered_after_the_loop_has_ended() -> None:
+def test_checks_fail_after_the_loop_has_ended() -> None:
     async def make() -> LoopAccess:
         return LoopAccess(lambda _: AccessDecision(True))
 

@@ -65,7 +65,7 @@ class Denies(AdmissionPlugin):
 
 
 class Changes(AdmissionPlugin):
-    """Asks for a second round in the first round."""
+    """A mutating plugin that requests a second run of the mutating plugins."""
 
     name = "MutatingAdmissionWebhook"
 
@@ -73,7 +73,7 @@ class Changes(AdmissionPlugin):
         attributes.reinvoke = not attributes.is_reinvocation
 
 
-def test_plugins_run_in_kubernetes_order_at_once() -> None:
+def test_plugins_run_in_kubernetes_order_without_waiting() -> None:
     log: list[str] = []
     chain = AdmissionChain([Recorder(name, log) for name in ("Priority", "LimitRanger", "PodSecurity")])
     assert chain.run(attributes()) is None
@@ -83,7 +83,7 @@ def test_plugins_run_in_kubernetes_order_at_once() -> None:
     assert ORDER[-1] == "ResourceQuota"
 
 
-async def test_after_one_that_waits_the_others_follow_in_order() -> None:
+async def test_plugins_after_a_waiting_plugin_run_in_order() -> None:
     log: list[str] = []
     first, last = Recorder("LimitRanger", log), Recorder("ResourceQuota", log)
     chain = AdmissionChain([last, Recorder("MutatingAdmissionWebhook", log, waits=True), first])
@@ -97,7 +97,7 @@ async def test_after_one_that_waits_the_others_follow_in_order() -> None:
     assert not AdmissionChain([first, last]).may_wait("CREATE", PODS, "")
 
 
-async def test_a_second_round_of_the_mutating_halves() -> None:
+async def test_mutating_plugins_can_run_a_second_time() -> None:
     log: list[str] = []
     chain = AdmissionChain([Recorder("ServiceAccount", log), Changes()])
     found = attributes()
@@ -119,7 +119,7 @@ async def test_a_refusal_ends_the_chain() -> None:
         await waiting
 
 
-def test_a_plugin_sees_only_what_it_handles_and_is_asked_once_for_each_kind_of_write() -> None:
+def test_plugins_get_only_types_that_they_handle() -> None:
     log: list[str] = []
     other, pods = Recorder("LimitRanger", log, resource="services"), Recorder("Priority", log, resource="pods")
     chain = AdmissionChain([other, pods])
@@ -131,6 +131,6 @@ def test_a_plugin_sees_only_what_it_handles_and_is_asked_once_for_each_kind_of_w
 
 
 @pytest.mark.parametrize("names", [("Mine",), ("Priority", "Priority")])
-def test_a_name_must_be_known_and_unique(names: tuple[str, ...]) -> None:
+def test_plugin_names_must_be_those_of_kubernetes_and_unique(names: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=names[0]):
         AdmissionChain([Recorder(name, []) for name in names])

@@ -25,7 +25,7 @@ def pod(*containers: Json, init: list[Json] | None = None, **spec: Any) -> Json:
     return {"metadata": {}, "spec": {"containers": list(containers), "initContainers": init or [], **spec}}
 
 
-def test_containers_get_what_they_do_not_ask_for() -> None:
+def test_containers_get_default_requests_and_limits() -> None:
     one = pod(container("a", limits={"cpu": "1"}), {"name": "b"}, init=[{"name": "i"}])
     one["metadata"]["annotations"] = {"mine": "yes"}
     set_container_defaults(limits(default={"cpu": "2", "memory": "1Gi"}, defaultRequest={"cpu": "1"}), one)
@@ -41,7 +41,7 @@ def test_containers_get_what_they_do_not_ask_for() -> None:
     }
 
 
-def test_a_pod_that_asks_for_all_is_left_alone() -> None:
+def test_a_pod_with_all_requests_and_limits_is_not_changed() -> None:
     one = pod(container(requests={"cpu": "1"}, limits={"cpu": "1"}))
     before = repr(one)
     set_container_defaults(limits(default={"cpu": "2"}, defaultRequest={"cpu": "1"}), one)
@@ -98,18 +98,18 @@ def test_a_pod_that_asks_for_all_is_left_alone() -> None:
         ),
     ],
 )
-def test_what_is_out_of_bounds_is_told(item: Json, requests: Json, bounds: Json, problem: str) -> None:
+def test_amounts_out_of_bounds_are_refused(item: Json, requests: Json, bounds: Json, problem: str) -> None:
     one = pod(container(requests=requests, limits=bounds))
     assert pod_problems(limits(**item), one) == [problem]
     assert pod_problems(limits(**item), pod(init=[container(requests=requests, limits=bounds)])) == [problem]
 
 
-def test_what_is_within_bounds_is_fine() -> None:
+def test_amounts_within_bounds_are_accepted() -> None:
     item = limits(min={"cpu": "1"}, max={"cpu": "2"}, maxLimitRequestRatio={"cpu": "2"})
     assert pod_problems(item, pod(container(requests={"cpu": "1"}, limits={"cpu": "2"}))) == []
 
 
-def test_the_sum_of_a_pod_is_bounded() -> None:
+def test_limits_of_a_pod_apply_to_the_sum_of_its_containers() -> None:
     bound = {"spec": {"limits": [{"type": "Pod", "max": {"memory": "1Gi"}}]}}
     two = [container(name, limits={"memory": "600Mi"}) for name in "ab"]
     assert pod_problems(bound, pod(*two)) == ["maximum memory usage per Pod is 1Gi, but limit is 1200Mi"]
@@ -117,7 +117,7 @@ def test_the_sum_of_a_pod_is_bounded() -> None:
     assert pod_problems(bound, pod(*two, resources={"limits": {"memory": "1Gi"}})) == []
 
 
-def test_a_pod_uses_its_containers_or_the_peak_of_its_start() -> None:
+def test_the_amount_of_a_pod_is_the_maximum_of_its_start_and_its_run() -> None:
     start = [
         container("side", requests={"cpu": "1"}, restartPolicy="Always"),
         container("big", requests={"cpu": "5", "memory": "1Gi"}),
@@ -125,11 +125,11 @@ def test_a_pod_uses_its_containers_or_the_peak_of_its_start() -> None:
     one = pod(container(requests={"cpu": "2"}), init=start, overhead={"cpu": "100m"})["spec"]
     assert texts_of(pod_resources(one, "requests")) == {"cpu": "6", "memory": "1Gi"}
     assert texts_of(pod_resources(one, "requests", with_overhead=True)) == {"cpu": "6100m", "memory": "1Gi"}
-    # An overhead does not make a limit where there is none.
+    # The overhead does not add a limit to a pod without limits.
     assert pod_resources(one, "limits", with_overhead=True) == {}
 
 
-def test_a_claim_is_bounded_by_what_it_requests() -> None:
+def test_limits_apply_to_the_request_of_a_claim() -> None:
     def claim(storage: str) -> Json:
         return {"spec": {"resources": {"requests": {"storage": storage} if storage else {}}}}
 
@@ -141,6 +141,6 @@ def test_a_claim_is_bounded_by_what_it_requests() -> None:
     assert claim_problems(bound, claim("1Mi"), None) == [f"minimum storage {here} 1Gi, but request is 1Mi"]
     assert len(claim_problems(bound, claim(""), None)) == 2
     assert claim_problems(bound, claim("2Gi"), None) == []
-    # Amounts that do not change are not checked again.
+    # An update that does not change the amounts is not checked.
     assert claim_problems(bound, claim("3Gi"), claim("3Gi")) == []
     assert claim_problems(bound, claim("4Gi"), claim("3Gi")) != []

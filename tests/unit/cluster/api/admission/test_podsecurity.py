@@ -1,4 +1,4 @@
-"""The violations that each check of the Pod Security Standards finds, and its first version.
+"""The checks of the Pod Security Standards: their violations, and the version that introduced each check.
 
 The cases are those of pod-security-admission's fixtures; the texts are those of its checks.
 """
@@ -118,14 +118,14 @@ def applied(change: Json) -> Json:
 
 
 @pytest.mark.parametrize(("since", "change", "text"), BASELINE)
-def test_baseline_finds_known_ways_out_of_a_pod(since: int, change: Json, text: str) -> None:
+def test_baseline_refuses_known_privilege_escalations(since: int, change: Json, text: str) -> None:
     pod = applied(change)
     for minor in (since, LATEST):
         assert found("baseline", minor, pod) == [text]
     if since:
         assert found("baseline", since - 1, pod) == []
     assert found("privileged", LATEST, pod) == []
-    # The stricter level refuses it, too, sometimes with another message.
+    # The stricter level refuses the pod, too, sometimes with another message.
     assert found("restricted", LATEST, pod)
 
 
@@ -167,7 +167,7 @@ RESTRICTED: list[tuple[int, Json, str]] = [
 
 
 @pytest.mark.parametrize(("since", "change", "text"), RESTRICTED)
-def test_restricted_finds_what_is_not_hardened(since: int, change: Json, text: str) -> None:
+def test_restricted_refuses_pods_that_are_not_hardened(since: int, change: Json, text: str) -> None:
     pod = applied(change)
     for minor in (since, LATEST):
         assert text in found("restricted", minor, pod)
@@ -197,17 +197,17 @@ def test_later_versions_allow_more_sysctls(since: int, name: str) -> None:
         assert found("baseline", since - 1, pod) == [f"forbidden sysctls ({name})"]
 
 
-def test_pods_with_users_of_their_own_may_be_root_since_1_35() -> None:
+def test_pods_in_user_namespaces_may_run_as_root_since_1_35() -> None:
     pod = applied(
         {"hostUsers": False, **security(runAsNonRoot=False, runAsUser=0), "c": security(procMount="Unmasked")}
     )
     assert len(found("restricted", 34, pod)) == 3
     assert found("baseline", 35, pod) == []
-    # `restricted` still demands the default, which hides parts of /proc.
+    # `restricted` still requires the default procMount, which hides parts of /proc.
     assert [one.partition(" ")[0] for one in found("restricted", 35, pod)] == ["procMount"]
 
 
-def test_pods_for_windows_need_not_set_what_windows_does_not_know() -> None:
+def test_windows_pods_need_no_fields_that_only_linux_has() -> None:
     pod = {"os": {"name": "windows"}, "securityContext": {"runAsNonRoot": True}, "containers": [{"name": "c"}]}
     assert found("restricted", 25, pod) == []
     assert len(found("restricted", 24, pod)) == 3
@@ -225,7 +225,7 @@ def test_annotations_of_older_versions_are_checked() -> None:
     ]
 
 
-def test_ephemeral_containers_are_checked_like_others() -> None:
+def test_ephemeral_containers_are_checked_like_other_containers() -> None:
     pod = changed({"ephemeralContainers": [{"name": "debug", **security(privileged=True)}]})
     assert found("baseline", LATEST, pod) == [
         'privileged (container "debug" must not set securityContext.privileged=true)'
@@ -265,14 +265,14 @@ def test_labels_choose_levels_and_versions() -> None:
 
 
 @pytest.mark.parametrize(("mode", "counts_as"), [("enforce", 0), ("audit", 1), ("warn", 2)])
-def test_a_wrong_level_is_told_and_enforced_strictly(mode: str, counts_as: int) -> None:
+def test_an_invalid_level_is_reported_and_enforced_as_restricted(mode: str, counts_as: int) -> None:
     levels, causes = chosen(**{mode: "Baseline"})
     assert levels[counts_as] == ("restricted:latest" if mode == "enforce" else "privileged:latest")
     assert causes == ['Invalid value: "Baseline": must be one of privileged, baseline, restricted']
 
 
 @pytest.mark.parametrize("version", ["1.2", "v1.02", "v2.1", "v1.", "", "v1.1\n", "v1." + "9" * 9])
-def test_a_wrong_version_is_told_and_counts_as_the_latest(version: str) -> None:
+def test_an_invalid_version_is_reported_and_means_latest(version: str) -> None:
     levels, causes = chosen(enforce="baseline", enforce_version=version)
     assert levels[0] == "baseline:latest"
     assert causes[0].endswith('must be "latest" or "v1.x"')

@@ -35,7 +35,7 @@ def test_a_pod_uses_requests_and_limits_until_it_ends() -> None:
         assert used("pods", {**one, "status": {"phase": phase}}) == {"count/pods": "1"}
 
 
-def test_a_pod_whose_grace_is_over_uses_nothing() -> None:
+def test_a_pod_uses_nothing_after_its_grace_period() -> None:
     one = pod()
     one["metadata"] |= {"deletionTimestamp": "2027-01-15T07:59:00Z", "deletionGracePeriodSeconds": 30}
     assert used("pods", one) == {"count/pods": "1"}
@@ -160,7 +160,7 @@ def refusal(quotas: list[Json], resource: str, obj: Json, old: Json | None = Non
     return str(error.value)
 
 
-def test_what_fits_is_charged_to_every_quota_that_counts_it() -> None:
+def test_an_accepted_object_is_charged_to_every_quota_that_counts_it() -> None:
     quotas = [
         quota({"pods": "2", "requests.cpu": "2"}, {"pods": "1", "requests.cpu": "500m"}),
         quota({"count/pods": "9", "example.com/x": "1"}, {"count/pods": "3"}, "second"),
@@ -171,7 +171,7 @@ def test_what_fits_is_charged_to_every_quota_that_counts_it() -> None:
     assert found == [{"pods": "2", "requests.cpu": "2"}, {"count/pods": "4"}]
 
 
-def test_what_exceeds_a_quota_is_refused_in_the_words_of_kubernetes() -> None:
+def test_an_object_that_exceeds_a_quota_is_refused_with_kubernetes_message() -> None:
     bounds = quota(
         {"pods": "2", "requests.cpu": "1", "memory": "1Gi"}, {"pods": "2", "requests.cpu": "1", "memory": "0"}
     )
@@ -181,7 +181,7 @@ def test_what_exceeds_a_quota_is_refused_in_the_words_of_kubernetes() -> None:
     )
 
 
-def test_every_container_must_ask_for_what_is_limited() -> None:
+def test_every_container_must_request_the_limited_resources() -> None:
     one = pod({"cpu": "1"})
     one["spec"]["initContainers"] = [{"name": "b"}, {"name": "a"}]
     bounds = quota({"limits.cpu": "9", "requests.cpu": "9", "limits.ephemeral-storage": "1"})
@@ -190,13 +190,13 @@ def test_every_container_must_ask_for_what_is_limited() -> None:
     )
 
 
-def test_a_quota_that_was_not_counted_yet_lets_nothing_in() -> None:
+def test_a_quota_without_status_refuses_all_objects() -> None:
     assert refusal([quota({"pods": "2", "count/pods": "1"}, {})], "pods", pod()) == (
         "status unknown for quota: q, resources: count/pods,pods"
     )
 
 
-def test_a_change_is_charged_for_what_it_adds() -> None:
+def test_an_update_is_charged_for_the_increase() -> None:
     plain = {"spec": {"type": "ClusterIP", "ports": [{}, {}]}}
     open_one = {"spec": {"type": "NodePort", "ports": [{}, {}]}}
     bounds = quota({"services": "1", "services.nodeports": "2"}, {"services": "1", "services.nodeports": "0"})

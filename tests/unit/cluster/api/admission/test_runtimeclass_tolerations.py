@@ -34,6 +34,6 @@ def test_merging(given: list[Object], expected: list[Object]) -> None:
     assert merged_tolerations(given) == expected
 
 
-def test_of_very_many_only_equal_ones_are_left_out() -> None:
+def test_of_very_many_tolerations_only_duplicates_are_removed() -> None:
     many = [{"key": f"k{number}", "operator": "Exists"} for number in range(250)]
     assert merged_tolerations([*many, *many, _ALL]) == [*many, _ALL]

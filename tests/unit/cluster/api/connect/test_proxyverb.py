@@ -193,7 +193,7 @@ def test_addresses_that_are_never_dialed(cluster: FakeCluster, address: str) -> 
     assert refused(request(verb, "bad"))[0] == 503
 
 
-def test_loopback_pods_of_a_nodes_own_range() -> None:
+def test_loopback_addresses_of_pods_in_their_nodes_range() -> None:
     cluster = recorded_cluster("127.65.0.2", "127.65.0.3", "127.64.0.2", "127.65.0.0/24", 10250)
     verb = verb_of(cluster, allow_loopback_pods=True)
     assert dialed(request(verb, "b10:8080", resource="pods")) == ("http", "127.65.0.2", 8080)
@@ -205,7 +205,7 @@ def test_loopback_pods_of_a_nodes_own_range() -> None:
     assert refused(request(verb_of(cluster), "b10", resource="pods"))[0] == 400
 
 
-def test_only_addresses_of_the_pods_named(cluster: FakeCluster) -> None:
+def test_endpoints_must_have_the_addresses_of_the_pods_that_they_name(cluster: FakeCluster) -> None:
     cluster.add_pod("team-a", "theirs", "10.244.1.99")
     cluster.add_service("default", "forged", {"port": 80})
     cluster.add_slice(
@@ -231,7 +231,7 @@ def test_primary_family_first(cluster: FakeCluster) -> None:
     assert dialed(request(verb, "dual")) == ("http", "fd00::5", 80)
 
 
-def test_changes_are_seen_at_once_and_nothing_is_worked_out_twice(cluster: FakeCluster) -> None:
+def test_decisions_are_cached_until_objects_change(cluster: FakeCluster) -> None:
     verb = verb_of(cluster)
     first = forward(request(verb, "web-unnamed")).upstream
     assert forward(request(verb, "web-unnamed")).upstream is first
@@ -242,7 +242,7 @@ def test_changes_are_seen_at_once_and_nothing_is_worked_out_twice(cluster: FakeC
     assert dialed(request(verb, "web-unnamed")) == ("http", "10.244.1.77", 1)
 
 
-def test_every_ready_endpoint_is_used_and_tried(cluster: FakeCluster) -> None:
+def test_every_ready_endpoint_is_chosen_and_tried(cluster: FakeCluster) -> None:
     verb = verb_of(cluster)
     seen = set()
     for _ in range(64):
@@ -255,7 +255,7 @@ def test_every_ready_endpoint_is_used_and_tried(cluster: FakeCluster) -> None:
     assert len(seen) == 2
 
 
-def test_a_decision_goes_with_its_request_and_not_with_the_garbage(cluster: FakeCluster) -> None:
+def test_a_decision_is_freed_without_the_garbage_collector(cluster: FakeCluster) -> None:
     verb = verb_of(cluster)
     request(verb, "web-two:http")
     gc.collect()
@@ -306,7 +306,8 @@ EXACT: Headers = [(b"Host", b"h"), (b"X-Hatchway-Path", b"exact")]
         ("/a%2F..%2F..%2Fb%20c%3Fd", "/b%20c%3Fd", "/b%20c%3Fd"),
         ("/a%252Fb", "/a%252Fb", "/a%252Fb"),
         ("/a%2Fb%252F!", "/a/b%252F%21", "/a/b%252F%21"),
-        # A path that also has a literal slash is not decoded: GitLab's projects, registries' repositories.
+        # A path that also has a literal slash is not decoded, because GitLab's projects and registries' repositories
+        # need this.
         ("/projects/group%2Fproject", "/projects/group/project", "/projects/group%2Fproject"),
         ("/api%2Fhealth/", "/api/health/", "/api%2Fhealth/"),
         ("/~!$&'()*,=@:x[]%7e", "/~%21$&%27%28%29%2A,=@:x%5B%5D~", "/~!$&'()*,=@:x[]%7e"),
@@ -316,7 +317,7 @@ EXACT: Headers = [(b"Host", b"h"), (b"X-Hatchway-Path", b"exact")]
         ("//a//", "/a/", "/a/"),
     ],
 )
-def test_how_a_path_is_sent(cluster: FakeCluster, path: str, kubernetes: str, otherwise: str) -> None:
+def test_paths_that_the_backend_receives(cluster: FakeCluster, path: str, kubernetes: str, otherwise: str) -> None:
     verb = verb_of(cluster)
     for upgrade in (None, b"websocket"):
         found = forward(request(verb, "web-unnamed", path, headers=KUBERNETES, upgrade=upgrade))
@@ -337,13 +338,13 @@ def test_how_a_path_is_sent(cluster: FakeCluster, path: str, kubernetes: str, ot
         ("/%0d%0aA:b/../x", "/proxy/x"),
     ],
 )
-def test_the_uri_that_kubernetes_tells(cluster: FakeCluster, path: str, uri: str) -> None:
+def test_x_forwarded_uri_with_kubernetes_rewriting(cluster: FakeCluster, path: str, uri: str) -> None:
     found = dict(forward(request(verb_of(cluster), "web-unnamed", path, headers=KUBERNETES)).headers)
     assert found[b"X-Forwarded-Uri"] == b"/api/v1/namespaces/default/services/web-unnamed" + uri.encode()
 
 
 def test_a_location_that_go_cannot_parse(cluster: FakeCluster) -> None:
-    """Kubernetes 1.36 answers with an error instead; Hatchway's own rewriting leaves the field unchanged."""
+    """Kubernetes 1.36 replaces the response by an error; Hatchway's own rewriting leaves the field unchanged."""
     verb = verb_of(cluster)
     for mode, status in ((KUBERNETES, 500), (None, 302)):
         decision = forward(request(verb, "web-unnamed", headers=mode))
@@ -390,7 +391,7 @@ def test_missing_slash(cluster: FakeCluster) -> None:
     assert forward(request(as_kubernetes, "web-unnamed", "", method="PUT", query=b"x=1")).target == b"/?x=1"
 
 
-def test_a_prefix_is_never_another_host_or_a_header(cluster: FakeCluster) -> None:
+def test_no_prefix_becomes_a_host_or_a_header_field(cluster: FakeCluster) -> None:
     verb = verb_of(cluster)
     for prefix in (
         b"//api/v1/namespaces/default/services/web-unnamed/proxy",
@@ -432,7 +433,7 @@ def test_request_headers(cluster: FakeCluster) -> None:
     ]
 
 
-def test_upgrades_lose_the_token_and_get_no_uri(cluster: FakeCluster) -> None:
+def test_upgrades_are_forwarded_without_the_token_and_without_x_forwarded_uri(cluster: FakeCluster) -> None:
     bearer = b"base64url.bearer.authorization.k8s.io.c2VjcmV0"
     for offered, passed in ((b"chat, %s, v2" % bearer, [b"chat, v2"]), (bearer, []), (b"chat", [b"chat"])):
         decision = request(
@@ -462,7 +463,7 @@ def test_errors(cluster: FakeCluster, error: ProxyError, upgrade: bool, expected
     assert refused(decision.error_response(error)) == expected
 
 
-def test_a_refused_connection_is_worded_as_go_words_it(cluster: FakeCluster) -> None:
+def test_a_refused_connection_has_the_error_text_of_go(cluster: FakeCluster) -> None:
     error = ProxyError("dial", "x")
     error.__cause__ = ConnectionRefusedError(111, "Connection refused")
     answer = forward(request(verb_of(cluster), "web-unnamed")).error_response(error)
@@ -512,7 +513,7 @@ def test_response_headers(cluster: FakeCluster) -> None:
 def test_html_is_rewritten(cluster: FakeCluster) -> None:
     headers, body = edited(cluster, 404, [HTML, (b"Content-Length", b"13"), (b"Accept-Ranges", b"bytes")])
     assert (headers, body) == ([CACHE, HTML], b'<a href="' + PREFIX + b'/x">')
-    # For HEAD, too: otherwise the engine would announce the original's length.
+    # Required for HEAD, too: otherwise the engine would send the Content-Length of the original page.
     assert edited(cluster, 404, [HTML, (b"Content-Length", b"13")], method="HEAD") == (headers, body)
 
 
@@ -526,11 +527,11 @@ def test_html_is_rewritten(cluster: FakeCluster) -> None:
         (304, [(b"ETag", b"x")]),
     ],
 )
-def test_other_bodies_are_not(cluster: FakeCluster, status: int, headers: Headers) -> None:
+def test_other_bodies_are_not_rewritten(cluster: FakeCluster, status: int, headers: Headers) -> None:
     assert edited(cluster, status, headers) == ([CACHE, *headers], None)
 
 
-def test_xhtml_is_a_page_but_not_for_kubernetes(cluster: FakeCluster) -> None:
+def test_xhtml_is_rewritten_but_not_with_kubernetes_rewriting(cluster: FakeCluster) -> None:
     fields = [(b"Content-Type", b"application/xhtml+xml"), (b"Content-Length", b"13")]
     assert edited(cluster, 200, fields[:]) == ([CACHE, fields[0]], b'<a href="' + PREFIX + b'/x">')
     kubernetes: Headers = [(b"X-Hatchway-Rewrite", b"kubernetes")]
@@ -541,7 +542,7 @@ def test_not_modified_has_no_content_type(cluster: FakeCluster) -> None:
     assert edited(cluster, 304, [HTML, (b"ETag", b"x")]) == ([CACHE, (b"ETag", b"x")], None)
 
 
-def test_gzip_is_decoded_for_clients_that_did_not_ask(cluster: FakeCluster) -> None:
+def test_gzip_is_decoded_for_clients_that_do_not_accept_it(cluster: FakeCluster) -> None:
     coded = [(b"Content-Type", b"text/plain"), (b"Content-Encoding", b"gzip"), (b"Content-Length", b"9")]
     decision = forward(request(verb_of(cluster), "web-unnamed"))
     head = ResponseHead(200, b"", list(coded))
@@ -554,7 +555,7 @@ def test_gzip_is_decoded_for_clients_that_did_not_ask(cluster: FakeCluster) -> N
         assert got == ([CACHE, *coded], None)
 
 
-def test_a_refused_upgrade_is_relayed_as_it_is(cluster: FakeCluster) -> None:
+def test_a_refused_upgrade_is_relayed_unchanged(cluster: FakeCluster) -> None:
     headers = [HTML, (b"Access-Control-Allow-Origin", b"*")]
     assert edited(cluster, 404, headers, upgrade=b"websocket") == (headers, None)
 
@@ -585,7 +586,7 @@ def test_logs_come_from_the_kubelet(cluster: FakeCluster) -> None:
     assert head.headers == [CACHE, (b"Content-Type", b"text/plain")]
 
 
-def test_logs_for_an_upgrade_are_answered_by_an_application(cluster: FakeCluster) -> None:
+def test_requests_for_logs_with_an_upgrade_are_handled_by_an_application(cluster: FakeCluster) -> None:
     assert isinstance(logs(cluster, "b10", upgrade=b"websocket"), App)
     assert isinstance(logs(cluster, "b10", upgrade=b"h2c"), App)
     assert refused(logs(cluster, "missing", upgrade=b"websocket"))[0] == 404
@@ -653,7 +654,7 @@ def test_an_unreachable_kubelet(cluster: FakeCluster) -> None:
     )  # fmt: skip
 
 
-def test_upstreams_differ_when_connections_do(cluster: FakeCluster) -> None:
+def test_each_address_and_scheme_has_an_upstream_of_its_own(cluster: FakeCluster) -> None:
     verb = verb_of(cluster)
     upstreams: list[Upstream] = [
         forward(request(verb, name, resource=resource)).upstream
@@ -667,7 +668,7 @@ def test_upstreams_differ_when_connections_do(cluster: FakeCluster) -> None:
     assert len({upstream.key for upstream in upstreams}) == 4
 
 
-def test_what_was_edited_once_is_edited_so_again_and_nothing_else(cluster: FakeCluster) -> None:
+def test_the_same_response_head_is_edited_in_the_same_way(cluster: FakeCluster) -> None:
     head = RequestHead("GET", b"/", b"/", None, [(b"Host", b"h")], "1.1", Peer(None, "https"))
     prefix = b"/api/v1/namespaces/default/services/web-unnamed/proxy"
     prepared = verb_of(cluster).prepare(
@@ -681,7 +682,7 @@ def test_what_was_edited_once_is_edited_so_again_and_nothing_else(cluster: FakeC
         assert edit is not None
         transform = edit(answer)
         found = answer.headers[:]
-        answer.headers.clear()  # Its caller may change the request.
+        answer.headers.clear()  # The caller may change the request.
         return found, transform is not None
 
     location, cookie = (b"Location", b"/x"), (b"Set-Cookie", b"a=b; Path=/")

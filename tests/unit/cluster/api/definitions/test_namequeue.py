@@ -1,4 +1,4 @@
-"""The queue of names: one attempt at a time for a name, retries with growing pauses, and what is logged."""
+"""The queue of names: one attempt at a time for a name, retries with growing pauses, and log lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hatchway.errors import ApiError
 
 
 class Work:
-    """Handles names. Each name goes through its outcomes: an exception to raise, or the seconds until it comes again."""
+    """Handles names. outcomes: for a name, the results of its calls: an exception, or seconds until the next call."""
 
     def __init__(self, **outcomes: list[BaseException | float | None]) -> None:
         self.outcomes = outcomes
@@ -53,7 +53,7 @@ class Work:
 
 @pytest.fixture
 async def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Return the list of all pauses, in seconds, which the tests do not wait for."""
+    """Shorten the event loop's timers to 0; return a list that collects their intended delays, in seconds."""
     loop, found = asyncio.get_running_loop(), list[float]()
 
     def call_later(delay: float, callback: Callable[..., object], *args: object) -> asyncio.Handle:
@@ -149,7 +149,7 @@ async def test_conflicts_and_missing_objects_are_retried_without_a_log_line(
     assert not caplog.records
 
 
-async def test_a_name_that_is_not_finished_comes_again_when_it_wants_or_is_added() -> None:
+async def test_an_unfinished_name_is_handled_again_after_its_delay_or_when_it_is_added() -> None:
     work = Work(a=[0.001, 3600.0])
     async with started(NameQueue("things", work.handle)) as queue:
         queue.add("a")

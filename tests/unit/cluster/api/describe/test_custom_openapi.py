@@ -1,9 +1,9 @@
-"""OpenAPI documents of custom types, compared with those that Kubernetes makes of the same definitions.
+"""OpenAPI documents of custom types, compared with Kubernetes' documents for the same definitions.
 
-`custom_openapi.json` has definitions, and what `BuildOpenAPIV2` (with `PruneDefaults`) and `BuildOpenAPIV3` of
-apiextensions-apiserver (`pkg/controller/openapi/builder`, 1.36) return for them. `whole`: three schemas of
-`test/e2e/apimachinery/crd_publish_openapi.go`, and one definition with selectable fields and a scale. `parts`: schemas of
-`spec`, each with one property that is treated in its own way.
+`custom_openapi.json` has definitions, and the results of `BuildOpenAPIV2` (with `PruneDefaults`) and `BuildOpenAPIV3`
+of apiextensions-apiserver (`pkg/controller/openapi/builder`, 1.36) for them. `whole`: three schemas of
+`test/e2e/apimachinery/crd_publish_openapi.go`, and one definition with selectable fields and a scale. `parts`: schemas
+of `spec`, each with one property that needs special treatment.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def test_definitions_of_a_type_and_its_list(expected: dict[str, Any]) -> None:
 
 
 def test_every_kind_of_property() -> None:
-    """One definition has all properties in all its versions."""
+    """One definition has all these properties, in each of its versions."""
     definition = copy.deepcopy(_WHOLE[0]["definition"])
     root = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     root["properties"] = {name: part["schema"] for name, part in _PARTS.items()}

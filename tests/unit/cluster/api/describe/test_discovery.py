@@ -43,7 +43,7 @@ def test_a_group_is_as_recorded() -> None:
     assert get("/apis/apps") == recorded("014")
 
 
-def test_groups_come_in_a_real_servers_order() -> None:
+def test_groups_are_in_the_order_of_a_real_server() -> None:
     ours = [one["name"] for one in get("/apis")["groups"]]
     theirs = [one["name"] for one in recorded("011")["groups"]]
     assert ours == [name for name in theirs if name in ours]
@@ -55,7 +55,8 @@ def test_resources_are_as_recorded(path: str, number: str) -> None:
     assert {**ours, "resources": []} == {**theirs, "resources": []}
     known = {one["name"]: one for one in theirs["resources"]}
     for one in ours["resources"]:
-        # Newer releases than the recorded one give singular names, evict by policy/v1, and can delete a collection of services.
+        # Releases newer than the recorded release have singular names, policy/v1 for evictions, and deletecollection
+        # for services.
         expected = {**known[one["name"]], "singularName": one["singularName"]}
         if one["name"] == "pods/eviction":
             expected["version"] = "v1"
@@ -65,7 +66,7 @@ def test_resources_are_as_recorded(path: str, number: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/api/v2", "/apis/nope", "/apis/apps/v2", "/apis/apps/v1/x", "/apis//v1", "/nope"])
-def test_what_is_not_served(path: str) -> None:
+def test_paths_without_a_document(path: str) -> None:
     assert DISCOVERY.document(path) is None
 
 
@@ -90,7 +91,7 @@ def test_aggregated_discovery(version: str) -> None:
     assert names == {row.plural for row in ROWS if not row.group}
 
 
-def test_who_does_not_ask_for_it_gets_the_plain_form() -> None:
+def test_other_requests_get_discovery_that_is_not_aggregated() -> None:
     assert get("/apis", "application/json;as=Table;v=v1;g=meta.k8s.io")["kind"] == "APIGroupList"
     assert get("/api/v1", AGGREGATED.format("v2"))["kind"] == "APIResourceList"
 
@@ -121,7 +122,7 @@ def documents() -> Iterator[dict[str, Any]]:
         yield json.loads(document.body)
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_has_a_definition() -> None:
     for document in documents():
         for reference in references(document):
             assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
@@ -131,7 +132,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 def test_writes_take_field_validation() -> None:
-    """Without this parameter, kubectl would validate by itself with OpenAPI v2 in protobuf."""
+    """Without this parameter in the document, kubectl would validate objects itself, by OpenAPI v2 in protobuf."""
     patched = set()
     for document in [*documents(), json.loads(OPENAPI.v2().body)]:
         for path, method, operation in operations(document):

@@ -67,7 +67,7 @@ def merged(document: Any = DOCUMENT) -> tuple[Any, bytes]:
     return json.loads(openapi.v2().body), protobuf
 
 
-def test_only_the_version_and_what_it_needs_is_kept() -> None:
+def test_only_the_version_and_the_definitions_that_it_needs_are_kept() -> None:
     found = select(DOCUMENT)
     assert list(found.paths) == ["/apis/shop.example/v1/carts"]
     assert sorted(found.definitions) == ["Cart", "Item", META]
@@ -145,7 +145,7 @@ JSON = st.recursive(
 
 
 @given(JSON, JSON)
-def test_whatever_is_kept_can_be_served(path: Any, definition: Any) -> None:
+def test_every_accepted_document_can_be_served(path: Any, definition: Any) -> None:
     definitions = {**DOCUMENT["definitions"], "Cart": definition}
     paths = {**DOCUMENT["paths"], "/apis/shop.example/v1/carts/x": path}
     try:

@@ -1,4 +1,4 @@
-"""Tables: equal to the recorded ones in each cell, and the words for a pod's state."""
+"""Tables: each cell is equal to the recorded cell; the words for a pod's state."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def container(
         ),
     ],
 )  # fmt: skip
-def test_a_pod_in_words(status: dict[str, Any], ready: str, word: str, restarts: str) -> None:
+def test_the_state_of_a_pod(status: dict[str, Any], ready: str, word: str, restarts: str) -> None:
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c"}]}, "status": status}
     assert cells("", "Pod", pod)[1:4] == [ready, word, restarts]
 
@@ -117,7 +117,7 @@ def test_a_sidecar_counts_as_a_container() -> None:
     assert cells("", "Pod", pod)[1:4] == ["2/2", "Running", "3"]
 
 
-def test_a_pod_that_is_deleted_and_the_wide_columns() -> None:
+def test_a_pod_that_is_being_deleted_and_the_wide_columns() -> None:
     pod = {
         "metadata": {"name": "p", "deletionTimestamp": "2026-11-23T11:00:00Z", "creationTimestamp": "2026-11-23T11:00:00Z"},
         "spec": {"containers": [{}], "nodeName": "node-1", "readinessGates": [{"conditionType": "x"}, {"conditionType": "y"}]},

@@ -67,7 +67,7 @@ def applied(live: Object | None, manager: str, config: Object, *, force: bool = 
 
 
 def updated(live: Object | None, manager: str, new: Object, **more: Any) -> Object:
-    """Return an object as it is after an update, with its managed fields."""
+    """Return the object after an update, with its new managed fields."""
     given = new["metadata"].get("managedFields")
     entries = update(write(manager, **more), live, new, given)
     metadata = {key: one for key, one in new["metadata"].items() if key != "managedFields"}
@@ -131,7 +131,7 @@ def test_several_conflicts_are_listed_by_manager() -> None:
     )
 
 
-def test_what_is_no_longer_applied_goes_unless_others_own_it() -> None:
+def test_fields_that_are_no_longer_applied_are_removed_unless_others_own_them() -> None:
     live = applied(None, "one", thing(map={"a": "1", "b": "1", "c": "1"}, list=[{"k": "x", "v": "1"}]))
     live = applied(live, "two", thing(map={"b": "1"}))
     live = updated(live, "editor", {**live, "spec": {**live["spec"], "list": [{"k": "x", "v": "1"}, {"k": "y"}]}})
@@ -139,7 +139,7 @@ def test_what_is_no_longer_applied_goes_unless_others_own_it() -> None:
     assert found["spec"] == {"map": {"a": "1", "b": "1"}, "list": [{"k": "y"}]}
 
 
-def test_a_nested_field_of_another_manager_keeps_the_item() -> None:
+def test_an_item_with_a_field_of_another_manager_is_kept() -> None:
     live = applied(None, "one", thing(list=[{"k": "x", "v": "1"}]))
     live = applied(live, "two", thing(list=[{"k": "x"}]))
     found = applied(live, "one", thing())
@@ -149,7 +149,7 @@ def test_a_nested_field_of_another_manager_keeps_the_item() -> None:
 # Updates
 
 
-def test_an_update_takes_the_fields_that_it_changes() -> None:
+def test_an_update_owns_the_fields_that_it_changes() -> None:
     live = updated(None, "one", thing(map={"a": "1", "b": "1"}))
     found = updated(live, "two", {**live, "spec": {"map": {"a": "1", "b": "2", "c": "3"}}})
     assert owners(found) == {
@@ -169,7 +169,7 @@ def test_removed_fields_have_no_owner() -> None:
     assert owners(found) == {"one": {"f:spec": {".": {}, "f:set": {".": {}, 'v:"x"': {}}}}}
 
 
-def test_the_eleventh_manager_makes_the_oldest_one() -> None:
+def test_from_the_eleventh_manager_on_the_oldest_are_merged() -> None:
     live = updated(None, "m00", thing(map={"k00": "1"}))
     for index in range(1, 30):
         spec = {"map": {**live["spec"]["map"], f"k{index:02}": "1"}}
@@ -221,13 +221,13 @@ def test_a_client_may_change_managed_fields() -> None:
     assert set(owners(found)) == {"other"}
 
 
-def test_fields_that_the_server_does_not_take_have_no_owner() -> None:
+def test_fields_that_the_server_ignores_have_no_owner() -> None:
     reset = make(("status",))
     new = {**thing(map={"a": "1"}), "status": {"x": 1}}
     assert "f:status" not in owners(updated(None, "one", new, reset=reset))["one"]
 
 
-# From client-side apply, and configurations that cannot be merged
+# The change from client-side apply, and configurations that cannot be merged
 
 
 def test_kubectl_takes_over_from_client_side_apply() -> None:
@@ -241,7 +241,7 @@ def test_kubectl_takes_over_from_client_side_apply() -> None:
     found = applied(live, "kubectl", changed)
     assert found["spec"]["map"] == {"a": "2"}
     assert '"a":"2"' in found["metadata"]["annotations"][LAST_APPLIED]
-    # A field that another program has changed since is a conflict.
+    # If another program has changed a field since the client-side apply, this field is a conflict.
     live = updated(live, "editor", {**live, "spec": {"map": {"a": "9"}}})
     with pytest.raises(ApplyConflict):
         applied(live, "kubectl", changed)
@@ -283,7 +283,7 @@ _NAMES = st.sampled_from(["a", "b", "c", "d"])
 
 
 def _specs(names: st.SearchStrategy[str]) -> st.SearchStrategy[Object]:
-    # Maps are not empty, because an empty map counts as a field itself.
+    # These maps have items, because an empty map is itself a field with an owner.
     lists = st.lists(names, unique=True, min_size=1, max_size=3)
     return st.fixed_dictionaries(
         {"map": st.dictionaries(names, _TEXTS, min_size=1, max_size=3)},
@@ -298,7 +298,7 @@ def _specs(names: st.SearchStrategy[str]) -> st.SearchStrategy[Object]:
 
 
 def _normal(obj: Object) -> Any:
-    """Return the object in a form that does not depend on the order of two applies: sorted items, no empty values."""
+    """Return the spec with sorted items and without empty values, because these depend on the order of two applies."""
 
     def walk(value: Any) -> Any:
         if isinstance(value, dict):

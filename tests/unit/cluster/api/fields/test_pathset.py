@@ -34,7 +34,7 @@ def _paths(fields: PathSet) -> Paths:
 
 
 @given(_PATHS)
-def test_a_set_has_the_paths_it_is_made_of(paths: Paths) -> None:
+def test_a_set_has_the_paths_that_were_added(paths: Paths) -> None:
     found = _set(paths)
     assert _paths(found) == paths
     assert all(pathset.has(found, path) for path in paths)
@@ -42,7 +42,7 @@ def test_a_set_has_the_paths_it_is_made_of(paths: Paths) -> None:
 
 
 @given(_PATHS, _PATHS)
-def test_operations_are_those_of_sets(left: Paths, right: Paths) -> None:
+def test_operations_agree_with_those_of_python_sets(left: Paths, right: Paths) -> None:
     one, two = _set(left), _set(right)
     assert _paths(pathset.union(one, two)) == left | right
     assert _paths(pathset.intersection(one, two)) == left & right
@@ -52,8 +52,8 @@ def test_operations_are_those_of_sets(left: Paths, right: Paths) -> None:
 
 
 @given(_PATHS, _PATHS)
-def test_results_are_in_their_one_form(left: Paths, right: Paths) -> None:
-    """Equal sets have equal JSON, which the comparison of new and old managed fields needs."""
+def test_results_are_in_canonical_form(left: Paths, right: Paths) -> None:
+    """Equal sets have equal JSON. The comparison of new and old managed fields relies on this."""
     one, two = _set(left), _set(right)
     for found in (pathset.union(one, two), pathset.intersection(one, two), pathset.difference(one, two)):
         again = pathset.canonical(found)
@@ -75,12 +75,12 @@ def test_elements_are_in_the_order_of_kubernetes() -> None:
         ({"f:a": {".": {}}}, {"f:a": {}}),
     ],
 )
-def test_sets_of_clients_get_one_spelling(given_fields: Any, found: PathSet) -> None:
+def test_sets_from_clients_are_made_canonical(given_fields: Any, found: PathSet) -> None:
     assert pathset.canonical(given_fields) == found
 
 
 @pytest.mark.parametrize("fields", [[], {"f": {}}, {"ab": {}}, {"k:[]": {}}, {"k:{": {}}, {"v:": {}}, {"i:-1": {}}])
-def test_what_is_no_set_is_refused(fields: Any) -> None:
+def test_invalid_sets_are_refused(fields: Any) -> None:
     with pytest.raises(BadFields):
         pathset.canonical(fields)
 

@@ -1,4 +1,4 @@
-"""A head that comes again on one connection: admitted without another check, but only while the first one is valid."""
+"""Repeated heads on a connection are admitted without a new check, while the result of the first check is valid."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 class Client:
-    """One connection on which the same head is sent again and again."""
+    """A connection on which the same head is sent repeatedly."""
 
     def __init__(self, server: Server, path: str, **more: str) -> None:
         self._server = server
@@ -43,7 +43,7 @@ class Client:
         self._more = more
 
     def begin(self) -> tuple[RequestHead, Decision | Awaitable[Decision]]:
-        """One more request, and what the engine would have decided about it."""
+        """Send the head once more; return it, and the decision that the engine would carry out."""
         head = request(self._path, **self._more)  # type: ignore[arg-type]
         cached = self._cached
         repeated = cached.begin(lambda: head) if cached is not None else None
@@ -54,14 +54,14 @@ class Client:
         return head, decision
 
     def status(self) -> int:
-        """Return the status of its answer; 200 for an admitted request."""
+        """Send the head once more; return the status of the answer, 200 if the request is admitted."""
         _, decision = self.begin()
         assert not inspect.isawaitable(decision)
         return decision.status if isinstance(decision, Respond) else 200
 
 
 def looks(server: Server, monkeypatch: pytest.MonkeyPatch) -> list[RequestHead]:
-    """The requests whose sender is looked for."""
+    """Return a list that collects the requests whose sender is authenticated."""
     found: list[RequestHead] = []
     really = server.authenticator.authenticate
 
@@ -73,13 +73,13 @@ def looks(server: Server, monkeypatch: pytest.MonkeyPatch) -> list[RequestHead]:
     return found
 
 
-def test_another_look_only_when_something_has_changed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_check_only_after_a_change_of_an_object(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     looked = looks(server, monkeypatch)
     client = Client(server, WEB, token="alice")
     for _ in range(3):
         assert client.status() == 200
     assert len(looked) == len(server.proxy.requests) == 1
-    server.source.put("pods", POD)  # whichever object it is
+    server.source.put("pods", POD)  # a change of any object
     for _ in range(2):
         assert client.status() == 200
     assert len(looked) == len(server.proxy.requests) == 2
@@ -107,7 +107,7 @@ def give_token_away(server: Server) -> None:
 @pytest.mark.parametrize(
     ("change", "status"), [(take_right, 403), (narrow_right, 403), (delete_token, 401), (give_token_away, 403)]
 )
-def test_what_is_taken_away_is_gone_with_the_next_request(
+def test_a_revoked_right_or_token_is_refused_at_the_next_request(
     server: Server, change: Callable[[Server], None], status: int
 ) -> None:
     client = Client(server, WEB, token="alice")
@@ -116,14 +116,14 @@ def test_what_is_taken_away_is_gone_with_the_next_request(
     assert [client.status(), client.status()] == [status, status]
 
 
-def test_a_right_that_is_given_holds_with_the_next_request(server: Server) -> None:
+def test_a_new_right_is_effective_at_the_next_request(server: Server) -> None:
     client = Client(server, WEB, token="carol")
     assert [client.status(), client.status()] == [403, 403]
     server.source.bind("carol", "web-proxy", "User:carol", namespace="team-a")
     assert client.status() == 200
 
 
-def test_a_token_that_is_over(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_expired_token(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     token = credentialfiles.mint_token(server.state, user="alice", groups=[], seconds=60)
     client = Client(server, WEB, token=token)
     assert [client.status(), client.status()] == [200, 200]
@@ -133,7 +133,7 @@ def test_a_token_that_is_over(server: Server, monkeypatch: pytest.MonkeyPatch) -
 
 
 def robot(server: Server) -> Client:
-    """A pod whose service account may ask for everything there is to discover."""
+    """Return a client with a token bound to a pod, which requests the list of API groups."""
     server.source.put("serviceaccounts", ACCOUNT)
     server.source.put("pods", POD)
     token, _ = server.authenticator.service_accounts.issue(ACCOUNT, audiences=[ISSUER], seconds=600, bound=("pod", POD))
@@ -141,14 +141,14 @@ def robot(server: Server) -> Client:
 
 
 @pytest.mark.parametrize(("resource", "name"), [("pods", "web-0"), ("serviceaccounts", "robot")])
-def test_a_token_dies_with_what_it_is_bound_to(server: Server, resource: str, name: str) -> None:
+def test_a_bound_token_is_invalid_after_the_deletion_of_its_object(server: Server, resource: str, name: str) -> None:
     client = robot(server)
     assert [client.status(), client.status()] == [200, 200]
     server.source.remove(resource, "n", name)
     assert client.status() == 401
 
 
-def test_a_pod_that_is_being_deleted_vouches_a_minute_more(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_deleted_pods_token_is_valid_for_a_minute(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     client = robot(server)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     server.source.put("pods", {**POD, "metadata": {**POD["metadata"], "deletionTimestamp": now}})
@@ -158,7 +158,7 @@ def test_a_pod_that_is_being_deleted_vouches_a_minute_more(server: Server, monke
     assert client.status() == 401
 
 
-def test_impersonation_is_a_right_too(server: Server) -> None:
+def test_a_revoked_right_to_impersonate_is_refused(server: Server) -> None:
     server.source.role("as-alice", rule("impersonate", "users", names="alice"))
     server.source.bind("carol-as-alice", "as-alice", "User:carol")
     client = Client(server, WEB, token="carol", Impersonate_User="alice")
@@ -182,7 +182,7 @@ async def test_a_new_password(server: Server) -> None:
     assert refused.status == 401
 
 
-def test_there_must_be_room_every_time(tmp_path: Path) -> None:
+def test_each_repeated_request_counts_against_the_limit_of_requests(tmp_path: Path) -> None:
     server = Server(tmp_path, max_in_flight=1)
     client = Client(server, "/api", token="alice")
     assert client.status() == 200
@@ -200,7 +200,7 @@ def test_there_must_be_room_every_time(tmp_path: Path) -> None:
     server.log.close()
 
 
-def test_each_is_written_down_by_itself(server: Server) -> None:
+def test_each_repeated_request_has_an_audit_event_of_its_own(server: Server) -> None:
     client = Client(server, WEB, token="alice")
     for status in (200, 502):
         head, decision = client.begin()

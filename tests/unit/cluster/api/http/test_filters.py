@@ -1,4 +1,4 @@
-"""The filters before the API server, by the recorded exchanges that end in them and by what they must never let through."""
+"""The filters before the API server: recorded exchanges that the filters answer, and requests that they must refuse."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def rest(scope: Any, receive: Any, send: Any) -> None:
 
 
 class FakeProxy:
-    """The requests that were admitted and forwarded."""
+    """Records the requests that were admitted and forwarded."""
 
     def __init__(self) -> None:
         self.requests: list[ConnectRequest] = []
@@ -83,7 +83,7 @@ class Server:
         keys = pki.ensure(self.state.pki, cluster_name="c", node_names=["node-1"], node_ips=["172.18.0.3"])
         self.state.tokens_file.write_text(json.dumps({"tokens": TOKENS}))
         self.source = FakeSource()
-        # How many of the changes affect no right.
+        # The number of changes that did not affect rights.
         self.without_rights = 0
         for resource, obj in bootstrap_objects():
             self.source.put(resource, obj)
@@ -112,7 +112,7 @@ class Server:
         )
 
     def is_kept(self, head: RequestHead, change: Callable[[], None]) -> bool:
-        """Whether the decision about a request is still valid after a change of the cluster."""
+        """Return True if the cached decision about a request is still valid after a change of the cluster."""
         self.filters.route(head)
         cached, head.cached = head.cached, None
         assert cached is not None
@@ -149,7 +149,7 @@ def header(decision: Respond | ResponseHead, name: bytes) -> bytes | None:
     return next((value for key, value in decision.headers if key.lower() == name), None)
 
 
-def test_decisions_are_kept_while_nothing_changes_on_which_they_depend(server: Server) -> None:
+def test_decisions_are_valid_until_a_change_that_can_affect_them(server: Server) -> None:
     def change_any() -> None:
         server.source.revision += 1
         server.without_rights += 1
@@ -164,7 +164,7 @@ def test_decisions_are_kept_while_nothing_changes_on_which_they_depend(server: S
     assert server.is_kept(request(path, token="alice"), change_any)
     assert not server.is_kept(request(path, token="alice"), change_rights)
     assert not server.is_kept(request(path, token="alice"), renew_credentials)
-    # The admission of a connecting subresource may depend on any object.
+    # The admission of a subresource for connections (proxy, exec ...) may depend on any object.
     assert not server.is_kept(request(f"{path}/web/proxy/", token="alice"), change_any)
 
 
@@ -188,7 +188,7 @@ RECORDED = [("proxy", one) for one in load("proxy.jsonl")] + [("api", one) for o
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """Shared, since no recording changes it."""
+    """Return a server that all recordings share, because they do not change it."""
     found = Server(tmp_path_factory.mktemp("recorded"))
     yield found
     found.authenticator.close()
@@ -197,9 +197,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.mark.parametrize(("file", "recording"), RECORDED, ids=[f"{file}-{one['id']}" for file, one in RECORDED])
 def test_recorded(recorded: Server, file: str, recording: Recording) -> None:
-    """A refused request is refused again with the same text, and not forwarded; an admitted one is admitted."""
+    """Hatchway refuses the same requests as the recorded server, with the same texts, and forwards none of them."""
     wanted = recording["response"]
-    # A backend of the recordings answers 401 itself.
+    # Not by the status alone: a recorded backend also answers 401.
     ends_here = wanted["status"] in (401, 403) and wanted["body"].startswith('{"kind":"Status"')
     forwarded = len(recorded.proxy.requests)
     decision = recorded.ask(head_of(recording))
@@ -215,7 +215,7 @@ def test_recorded(recorded: Server, file: str, recording: Recording) -> None:
         assert isinstance(decision, Respond)
         assert decision.body == b"log"
     elif isinstance(decision, Respond):
-        # A path that can be nothing's (proxyverb's deliberate differences have the words).
+        # An invalid path: an intended difference from Kubernetes (`conformance/deliberate.py`).
         assert decision.status == 400
         assert "%" in recording["path"]
     elif isinstance(decision, Forward):
@@ -225,7 +225,7 @@ def test_recorded(recorded: Server, file: str, recording: Recording) -> None:
 # -- dispatch
 
 
-def test_what_is_forwarded(server: Server) -> None:
+def test_requests_that_are_forwarded(server: Server) -> None:
     head = request("/api/v1/namespaces/n/services/https:web:8443/proxy/a%2Fb/..?x=%20", token="admin")
     assert isinstance(server.ask(head), Forward)
     assert server.proxy.requests == [
@@ -264,7 +264,7 @@ def test_what_is_forwarded(server: Server) -> None:
         "/",
     ],
 )
-def test_what_is_not(server: Server, path: str) -> None:
+def test_requests_for_the_rest_api(server: Server, path: str) -> None:
     assert isinstance(server.ask(request(path, token="admin")), App)
     assert server.proxy.requests == []
     assert server.logs.requests == []
@@ -311,7 +311,7 @@ def test_rights(server: Server, path: str, grant: Any, upgrade: bool, good: bool
 
 
 @pytest.mark.parametrize("path", ["/%00", "/api/v1/namespaces/n/services/%ff/proxy/", "/api/v1/proxy/", "//\x00"])
-def test_bad_paths_are_refused_before_anybody_is_asked(server: Server, path: str) -> None:
+def test_invalid_paths_are_refused_before_authentication(server: Server, path: str) -> None:
     found = server.refused(request(path, token="no-such-token"))
     assert (found["kind"], found["code"], found["reason"]) == ("Status", 400, "BadRequest")
 
@@ -363,10 +363,10 @@ PUBLIC = ("/healthz", "/livez", "/readyz", "/version", "/version/")
 
 
 @given(st.lists(SEGMENTS, max_size=9), METHODS, st.lists(HEADERS, max_size=3), st.sampled_from([None, b"websocket"]))
-def test_nobody_gets_anywhere(
+def test_unknown_clients_are_refused(
     recorded: Server, segments: list[str], method: str, headers: list[tuple[bytes, bytes]], upgrade: bytes | None
 ) -> None:
-    """Whatever strangers send, it is a refusal in the shape of a Status, but for what is public."""
+    """Any request of an unknown client is refused with a Status, unless its path is public."""
     head = request("/" + "/".join(segments), method, upgrade=upgrade)
     head.headers += headers
     forwarded = len(recorded.proxy.requests) + len(recorded.logs.requests)
@@ -425,7 +425,7 @@ def test_impersonation(server: Server) -> None:
         ({"Impersonate_User": "system:serviceaccount:kube-system:x"}, 'serviceaccounts "x" is forbidden: User "carol" cannot impersonate resource "serviceaccounts" in API group "" in the namespace "kube-system"'),
     ],
 )  # fmt: skip
-def test_who_may_be_impersonated(server: Server, headers: dict[str, str], message: str) -> None:
+def test_users_and_groups_that_may_be_impersonated(server: Server, headers: dict[str, str], message: str) -> None:
     server.source.role("carols", rule("impersonate", "users", names="alice"))
     server.source.bind("carols", "carols", "User:carol")
     assert isinstance(server.ask(request("/api", token="carol", Impersonate_User="alice")), App)
@@ -435,14 +435,14 @@ def test_who_may_be_impersonated(server: Server, headers: dict[str, str], messag
 
 def test_impersonation_needs_a_user(server: Server) -> None:
     assert server.refused(request("/api", token="admin", Impersonate_Group="devs"))["code"] == 400
-    # An anonymous request gets no user by impersonating the anonymous user.
+    # An anonymous request may not impersonate any user, not even the anonymous user.
     assert server.refused(request("/api", Impersonate_User="admin"))["code"] == 403
 
 
-def test_rights_are_those_of_the_impersonated(server: Server) -> None:
+def test_rights_are_those_of_the_impersonated_user(server: Server) -> None:
     found = server.refused(request("/api/v1/nodes", token="admin", Impersonate_User="alice"))
     assert 'User "alice"' in found["message"]
-    # Unknown fields are no impersonation.
+    # A field with an unknown name does not cause impersonation.
     assert isinstance(server.ask(request("/api/v1/nodes", token="admin", Impersonate_Foo="alice")), App)
 
 
@@ -481,7 +481,7 @@ def test_too_many_requests_at_once(tmp_path: Path) -> None:
     found = server.ask(request("/api", token="alice"))
     assert isinstance(found, Respond)
     assert (found.status, header(found, b"retry-after")) == (429, b"1")
-    # Not counted: what runs long, what is refused anyway, and administrators.
+    # Long-running requests, refused requests and requests of administrators do not count.
     assert isinstance(server.ask(request("/api/v1/namespaces/team-a/pods?watch=true", token="alice")), App)
     assert isinstance(server.ask(request("/api/v1/namespaces/team-a/services/web/proxy/", token="alice")), Forward)
     assert isinstance(server.ask(request("/api", token="admin")), App)
@@ -519,7 +519,7 @@ async def test_every_answer_has_the_requests_id(server: Server) -> None:
     assert sent[1]["body"] == b"ok"
 
 
-def test_what_is_written_down(server: Server) -> None:
+def test_audit_events(server: Server) -> None:
     def done(head: RequestHead, status: int) -> None:
         server.filters.route(head)
         assert head.on_complete is not None
@@ -559,7 +559,7 @@ def test_what_is_written_down(server: Server) -> None:
     assert bad["requestURI"] == "/api/v1/%zz"
 
 
-def test_the_nodes_housekeeping_is_not_written_down(server: Server) -> None:
+def test_routine_requests_of_nodes_have_no_audit_events(server: Server) -> None:
     server.state.tokens_file.write_text(
         json.dumps({"tokens": [{"user": "system:node:n1", "groups": ["system:nodes"], "token": "n1"}]})
     )
@@ -581,7 +581,7 @@ def test_the_nodes_housekeeping_is_not_written_down(server: Server) -> None:
 
 
 class FakeWebhook(AdmissionPlugin):
-    """Refuses connections to pods named `no`, after a wait for those named `slow-no` and `slow`."""
+    """Refuses connections to pods named `no` and `slow-no`; for `slow-no` and `slow`, it decides only after a wait."""
 
     name = "ValidatingAdmissionWebhook"
 
@@ -603,7 +603,7 @@ class FakeWebhook(AdmissionPlugin):
             raise ApiError(403, "Forbidden", "denied later")
 
 
-async def test_connections_pass_admission_before_anything_is_forwarded(tmp_path: Path) -> None:
+async def test_connections_are_admitted_before_they_are_forwarded(tmp_path: Path) -> None:
     plugin = FakeWebhook()
     server = Server(tmp_path, admission=AdmissionChain([plugin]))
     pods = "/api/v1/namespaces/team-a/pods"
@@ -636,5 +636,5 @@ async def test_connections_pass_admission_before_anything_is_forwarded(tmp_path:
     assert await status("POST", f"{pods}/slow-no/attach") == 403
     assert len(server.logs.requests) == count
     assert await status("POST", f"{pods}/slow/attach") == 200
-    # A log is only read.
+    # A log is only read, so it needs no admission.
     assert await status("GET", f"{pods}/no/log") == 200

@@ -1,4 +1,4 @@
-"""The counted requests; clients cannot make the metrics grow."""
+"""Metrics of requests; clients cannot increase the number of series without limit."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_requests_are_counted_by_verb_resource_and_status() -> None:
     assert counts == sorted(counts)
 
 
-def test_what_is_under_way() -> None:
+def test_requests_in_progress() -> None:
     made = metrics()
     watch = made.kind(parse("GET", "/api/v1/pods", b"watch=1"), long_running=True)
     write = made.kind(parse("POST", "/api/v1/namespaces/a/pods"), long_running=False)
@@ -54,7 +54,7 @@ def test_what_is_under_way() -> None:
     assert made.in_flight == [0, 0]
 
 
-def test_what_clients_write_is_no_label() -> None:
+def test_texts_of_clients_do_not_become_labels() -> None:
     made = metrics()
     for number in range(100):
         for path in (f"/apis/x{number}/v1/things", f"/api/v1/nodes/n/sub{number}", f"/nothing/{number}"):

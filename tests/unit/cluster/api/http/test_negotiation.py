@@ -55,7 +55,7 @@ def test_not_acceptable(accept: str) -> None:
     assert (caught.value.code, caught.value.reason) == (406, "NotAcceptable")
 
 
-def test_yaml_is_json_in_other_clothes() -> None:
+def test_yaml_bodies_give_the_same_objects_as_json() -> None:
     body = b"a: 2020-01-01\nb: yes\n2: x\ntrue: y\nc: [1, 1.5, null, ~]\n---\nsecond: document\n"
     assert decode_body("application/yaml", body, "ConfigMap") == {
         "a": "2020-01-01",
@@ -95,7 +95,7 @@ def test_bodies_that_do_not_parse(content_type: str, body: bytes) -> None:
     assert caught.value.code == 400
 
 
-def test_merges_do_not_multiply() -> None:
+def test_yaml_merge_keys_cannot_multiply_data() -> None:
     levels = 12
     body = b"a0: &a0 {k: v}\n"
     for level in range(1, levels):
@@ -123,7 +123,7 @@ _values = st.recursive(
 
 
 @given(_values)
-def test_answers_say_the_same_in_both_forms(value: object) -> None:
+def test_answers_in_json_and_yaml_have_the_same_content(value: object) -> None:
     assert json.loads(encode(value, AnswerFormat(pretty=True))) == value
     assert yaml.safe_load(encode({"v": value}, AnswerFormat("application/yaml"))) == {"v": value}
 

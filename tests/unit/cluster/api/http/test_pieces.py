@@ -1,4 +1,4 @@
-"""A list that is made in pieces has the same bytes as one that is made at once."""
+"""A list that is encoded in pieces has the same bytes as a list that is encoded as a whole."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _item(index: int, size: int = 1) -> dict[str, Any]:
 @pytest.mark.parametrize("view", [AnswerFormat(JSON), AnswerFormat(JSON, pretty=True), AnswerFormat(YAML)])
 @pytest.mark.parametrize("key", ["items", "rows"])
 @pytest.mark.parametrize("sizes", [[], [1], [1] * 16, [1] * 50, [1, 5000, 1, 1, 5000, 5000]])
-async def test_pieces_are_the_whole(view: AnswerFormat, key: str, sizes: list[int]) -> None:
+async def test_pieces_add_up_to_the_whole_answer(view: AnswerFormat, key: str, sizes: list[int]) -> None:
     items = [_item(index, size) for index, size in enumerate(sizes)]
     weight = {f"n{index}": 40_000 if size > 1 else 0 for index, size in enumerate(sizes)}
 

@@ -20,14 +20,14 @@ EITHER = {"Accept": f"{PROTOBUF},application/json"}
 
 
 def shown(value: Any) -> Any:
-    """Without what is empty, which protobuf does not tell from what is absent."""
+    """Return a value without its empty parts: protobuf does not distinguish empty from absent fields."""
     if isinstance(value, dict):
         return {key: one for key, item in value.items() if (one := shown(item)) not in (None, "", 0, False, [], {})}
     return [shown(one) for one in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("name", ["api.jsonl", "whole.jsonl"])
-def test_every_recorded_object_survives_the_way_there_and_back(name: str) -> None:
+def test_every_recorded_object_is_equal_after_encoding_and_decoding(name: str) -> None:
     kinds = set()
     for recording in replay.load(name):
         try:
@@ -43,7 +43,7 @@ def test_every_recorded_object_survives_the_way_there_and_back(name: str) -> Non
 
 
 def test_values_with_an_encoding_of_their_own() -> None:
-    """Times, numbers below zero, quantities, maps of bytes, numbers or texts, and schemas in schemas."""
+    """Times, negative numbers, quantities, maps of bytes, numbers or texts, and schemas within schemas."""
     schema = {
         "type": "object",
         "additionalProperties": {"type": "string"},
@@ -100,7 +100,7 @@ async def test_objects_lists_and_errors(world: World) -> None:
     assert one.header("content-type") == PROTOBUF
     plain = (await world.send("GET", f"{path}/c1")).json
     assert decode_protobuf(one.body) == plain
-    # More items than are encoded at once, and in several pieces.
+    # The list has more items than are encoded at once, so it is encoded in several pieces.
     many = await world.send("GET", path, headers=EITHER)
     assert shown(decode_protobuf(many.body)) == shown((await world.send("GET", path)).json)
     few = await world.send("GET", f"{path}?limit=2", headers=EITHER)
@@ -110,7 +110,7 @@ async def test_objects_lists_and_errors(world: World) -> None:
     body = encode_protobuf({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "new"}})
     made = await world.send("POST", path, body, {**EITHER, "Content-Type": PROTOBUF})
     assert (made.status, decode_protobuf(made.body)["metadata"]["name"]) == (201, "new")
-    # Metadata alone has a form in protobuf, a Table has none.
+    # PartialObjectMetadata can be sent in protobuf, a Table cannot.
     partial = f"{PROTOBUF};as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
     assert (await world.send("GET", f"{path}/c1", headers={"Accept": partial})).body.startswith(b"k8s\0")
     table = f"{PROTOBUF};as=Table;g=meta.k8s.io;v=v1"

@@ -82,7 +82,7 @@ def test_non_resources(path: str) -> None:
         ("/api/v1/namespaces/n/pods/p/proxy/%FF", "/api/v1/namespaces/n/pods/p/proxy", "/%FF"),
     ],
 )  # fmt: skip
-def test_proxied_paths_stay_as_they_came(path: str, prefix: str, rest: str) -> None:
+def test_paths_behind_proxy_are_not_changed(path: str, prefix: str, rest: str) -> None:
     info = parse("GET", path.encode())
     assert info.subresource == "proxy"
     assert (info.prefix, info.rest) == (prefix.encode(), rest.encode())
@@ -98,13 +98,13 @@ def test_malformed_paths_are_refused(path: bytes) -> None:
 
 
 @given(st.text(min_size=1).filter(lambda name: "\0" not in name and name.encode("utf-8", "ignore").decode() == name))
-def test_names_are_verbatim(name: str) -> None:
+def test_names_are_decoded_once(name: str) -> None:
     info = parse("GET", f"/api/v1/namespaces/ns/services/{quote(name, safe='')}/proxy/x".encode())
     assert (info.name, info.rest) == (name, b"/x")
 
 
 @given(st.sampled_from(["GET", "POST", "DELETE", "BREW"]), st.binary(max_size=60), st.binary(max_size=30))
-def test_nothing_but_an_api_error_ever_comes_out(method: str, tail: bytes, query: bytes) -> None:
+def test_parsing_raises_no_other_exception_than_api_error(method: str, tail: bytes, query: bytes) -> None:
     for head in (b"/", b"/api/v1/", b"/apis/apps/v1/namespaces/"):
         try:
             parse(method, head + tail, query)

@@ -1,4 +1,4 @@
-"""Answers of applications over WebSockets: handshakes, messages, slow clients and clients that go."""
+"""Answers of applications over WebSockets: handshakes, messages, slow clients and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def asked(*fields: tuple[bytes, bytes]) -> RequestHead:
 
 
 class Application:
-    """Answers with a status and pieces. sent: how many pieces it has sent. left: the client had gone."""
+    """Answers with a status and pieces. sent: the number of sent pieces. left: set when the client has disconnected."""
 
     def __init__(self, *pieces: bytes, status: int = 200, content_type: bytes = b"text/plain") -> None:
         self._pieces = pieces
@@ -54,7 +54,7 @@ class Application:
 
 
 class Transport(asyncio.Transport):
-    """A transport that keeps what is written."""
+    """A transport that collects the written bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ async def test_a_stream_is_an_empty_message_and_its_bytes(fields: Headers, chose
     assert data == [b"", body[:2048], body[2048:4096], body[4096:], b"end\n"]
 
 
-async def test_a_watch_is_one_event_a_message() -> None:
+async def test_a_watch_sends_one_event_in_each_message() -> None:
     app = Application(b'{"type":"ADDED"}\n{"type":"MODIFIED"}\n', content_type=b"application/json")
     client = Client(await accept_socket(App(app), asked(KEY, VERSION, ORIGIN, offer(b"anything")), "watch"))
     assert client.fields[b"Sec-WebSocket-Protocol"] == b"anything"
@@ -176,7 +176,7 @@ async def test_refused_handshakes(verb: str, fields: Headers, expected: tuple[in
     assert app.sent == 0
 
 
-async def test_an_error_of_the_application_comes_before_the_upgrade_and_before_errors_of_the_handshake() -> None:
+async def test_an_error_of_the_application_has_precedence_over_errors_of_the_handshake() -> None:
     assert await refused(Application(b"not ", b"found", status=404), asked(), "watch") == (404, b"not found")
 
 
@@ -217,7 +217,7 @@ async def test_answers_to_pings_of_a_client_that_does_not_read_are_bounded() -> 
     client.protocol.connection_lost(None)
 
 
-async def test_the_application_learns_that_the_client_has_gone() -> None:
+async def test_the_application_is_told_that_the_client_has_disconnected() -> None:
     app = Application()
     client = Client(await accept_socket(App(app), asked(KEY, VERSION), "get"))
     await turns(lambda: app.sent == 1)
@@ -238,6 +238,6 @@ async def test_a_failed_application_ends_the_connection() -> None:
     assert client.events()[-1] == CloseReceived(1000, "")
 
 
-def test_pieces_of_nothing_are_no_messages() -> None:
+def test_empty_pieces_make_no_messages() -> None:
     assert list(BytesMessages([]).split(b"")) == []
     assert list(WatchMessages([], b"http://a", b"application/json").split(b"")) == []

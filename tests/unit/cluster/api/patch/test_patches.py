@@ -97,7 +97,7 @@ def test_json_patch_that_cannot_be_applied(operation: dict[str, Any]) -> None:
     }
 
 
-def test_copies_cannot_blow_up_an_object() -> None:
+def test_copies_cannot_make_an_object_too_large() -> None:
     double = {"op": "copy", "from": "/a", "path": "/a/-"}
     with pytest.raises(ApiError) as caught:
         json_patch({"a": ["x" * 1000]}, [double] * 60)
@@ -126,7 +126,7 @@ def test_merge_patch(before: dict[str, Any], patch: dict[str, Any], after: dict[
 
 
 @given(objects, objects)
-def test_merge_patch_changes_nothing_given_and_is_idempotent(before: dict[str, Any], patch: dict[str, Any]) -> None:
+def test_merge_patch_keeps_its_arguments_and_is_idempotent(before: dict[str, Any], patch: dict[str, Any]) -> None:
     kept = copy.deepcopy((before, patch))
     once = merge_patch(before, patch)
     assert (before, patch) == kept
@@ -148,7 +148,8 @@ A, B, C = ({"name": name, "image": name} for name in "abc")
         (POD, {}, {"metadata": {"labels": {"a": None, "b": "2"}}}, {"metadata": {"labels": {"b": "2"}}}),
         (POD, {"metadata": {"labels": {"a": "1"}}}, {"metadata": {"labels": {"$patch": "replace", "b": "2"}}}, {"metadata": {"labels": {"b": "2"}}}),
         (POD, {"metadata": {"labels": {"a": "1"}}}, {"metadata": {"labels": {"$patch": "delete"}}}, {"metadata": {"labels": {}}}),
-        # lists merged by key: a known item is merged and comes first in the patch's order, a new one is appended
+        # lists merged by key: an existing item is merged, and such items are in the patch's order; a new item is
+        # appended
         (POD, containers(A, B), containers({"name": "b", "image": "x"}), containers(A, {"name": "b", "image": "x"})),
         (POD, containers(A), containers(B), containers(B, A)),
         (POD, containers(A, B), containers({"name": "a", "$patch": "delete"}), containers(B)),
@@ -199,10 +200,10 @@ A, B, C = ({"name": name, "image": name} for name in "abc")
             {"spec": {"ports": [{"port": 80, "targetPort": 9090}]}},
             {"spec": {"ports": [{"port": 80, "name": "http", "targetPort": 9090}, {"port": 81, "name": "alt"}]}},
         ),
-        # directives inside what is new do not stay
+        # directives inside new values are removed
         (POD, {"spec": {}}, containers({"name": "a", "$patch": "delete"}, B), containers(B)),
         (POD, {"spec": {}}, containers({"name": "b", "image": None, "$retainKeys": ["name"]}), containers({"name": "b"})),
-        # a type that changes is replaced, an unknown field is kept for `check` to report
+        # a value whose type changes is replaced; an unknown field is kept, and later reported by `check`
         (POD, {"spec": {"x": 1}}, {"spec": {"x": {"y": 1}}}, {"spec": {"x": {"y": 1}}}),
     ],
 )  # fmt: skip
@@ -269,7 +270,7 @@ def test_parsing() -> None:
         ("application/foo", b"{}", 415),
     ],
 )
-def test_bodies_that_are_no_patch(media_type: str, body: bytes, code: int) -> None:
+def test_bodies_that_are_not_patches(media_type: str, body: bytes, code: int) -> None:
     with pytest.raises(ApiError) as caught:
         parse_patch(media_type, body)
     assert caught.value.code == code
@@ -346,6 +347,6 @@ def test_a_patch_is_applied_or_rejected_and_changes_no_argument(obj: dict[str, A
     else:
         assert isinstance(found, dict)
         if changes and changes[-1]["op"] == "add" and "-" not in changes[-1]["path"]:
-            # What was added last is there.
+            # After an "add", a "test" of the same value at the same path must succeed.
             assert apply_operations(found, [{**changes[-1], "op": "test"}]) == found
     assert (obj, changes) == before

@@ -1,4 +1,4 @@
-"""Objects as kubectl and typed clients send them in protobuf: the other direction of what the server decodes."""
+"""Encode objects in protobuf, as kubectl and typed clients send them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _double = struct.Struct("<d")
 def encode_protobuf(obj: dict[str, Any]) -> bytes:
     """Return the protobuf body of a JSON-shaped object that passed `check` (its apiVersion and kind tell its type).
 
-    Raises ApiError 400 for a kind that the table does not know or values that do not fit.
+    Raises ApiError 400 for a kind that is not in the table, and for values of wrong types.
     """
     gvk = GVK.of(obj.get("apiVersion", ""), obj.get("kind", ""))
     try:

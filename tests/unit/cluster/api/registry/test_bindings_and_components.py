@@ -29,7 +29,7 @@ def binding(**target: str) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": target}
 
 
-async def test_a_binding_binds_the_pod_that_it_names(api: World) -> None:
+async def test_a_binding_assigns_the_named_pod_to_a_node(api: World) -> None:
     assert (await api.send("POST", PODS, POD)).status == 201
     refused = await api.send("POST", BINDINGS, binding(kind="Service", name="n"))
     assert refused.status == 422
@@ -52,7 +52,7 @@ async def test_bindings_can_only_be_created(api: World) -> None:
     assert (await api.send("POST", BINDINGS, binding(kind="Node", name="n"))).status == 404
 
 
-async def test_component_statuses_say_what_works(api: World) -> None:
+async def test_component_statuses_report_the_health_of_components(api: World) -> None:
     components = ComponentStatuses(api.store)
     api.registry.computed["componentstatuses"] = components.objects
     components.controllers = {}
@@ -76,7 +76,7 @@ async def test_component_statuses_say_what_works(api: World) -> None:
     assert (await api.send("POST", COMPONENTS, {"metadata": {"name": "x"}})).status == 405
 
 
-async def test_attributes_classes_never_change(api: World) -> None:
+async def test_volume_attributes_classes_cannot_be_changed(api: World) -> None:
     bad = await api.send("POST", ATTRIBUTES, {"metadata": {"name": "gold"}})
     causes = {cause["field"]: cause["message"] for cause in bad.json["details"]["causes"]}
     assert causes == {
@@ -92,7 +92,7 @@ async def test_attributes_classes_never_change(api: World) -> None:
     assert (await api.send("GET", ATTRIBUTES, headers=TABLE)).json["rows"][0]["cells"][:2] == ["gold", "x.io"]
 
 
-async def test_a_claim_keeps_the_attributes_class_that_it_has(api: World) -> None:
+async def test_the_attributes_class_of_a_claim_cannot_be_removed(api: World) -> None:
     claims = "/api/v1/namespaces/default/persistentvolumeclaims"
     spec = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
     spec["volumeAttributesClassName"] = "gold"

@@ -19,7 +19,7 @@ ENVIRONMENT = policy_environment(has_params=False)
 
 
 class Recorder:
-    """Allows `get`, and records the questions."""
+    """Allows `get`, and records the requested checks."""
 
     def __init__(self) -> None:
         self.asked: list[Attributes] = []
@@ -49,13 +49,13 @@ def asked(text: str) -> Attributes:
     return found
 
 
-def test_a_question_is_built_step_by_step() -> None:
+def test_a_check_is_composed_by_method_calls() -> None:
     found = asked(
         "authorizer.group('g').resource('r').subresource('s').namespace('n').name('m')"
         ".fieldSelector('spec.nodeName=x,a!=b').labelSelector('l=1').check('list').allowed()"
     )
     assert found == Attributes(UserInfo("bob"), "list", "r", "s", "g", "*", "n", "m", fields=(("spec.nodeName", "x"),))
-    # A selector that cannot be parsed is left out.
+    # A selector that cannot be parsed is ignored.
     assert asked("authorizer.group('').resource('r').fieldSelector('a').check('list').allowed()").fields == ()
 
 
@@ -101,7 +101,7 @@ def test_answers(text: str, value: Any) -> None:
         ("authorizer.path('/healthz').check('get').allowed()", 350_003),
         ("authorizer.group('').resource('r').namespace('n').check('get').allowed()", 350_005),
         ("authorizer.requestResource.check('get').allowed()", 350_002),
-        # A list, a tenth of the text, and 50 for each two characters.
+        # The cost: a list, a tenth of the text's length, and 50 for each two characters.
         ("authorizer.requestResource.fieldSelector('abc=def').check('get').allowed()", 350_002 + 10 + 1 + 200),
     ],
 )
@@ -109,7 +109,7 @@ def test_costs(text: str, cost: int) -> None:
     assert evaluate(text).cost == cost
 
 
-def test_such_values_are_not_compared() -> None:
+def test_values_of_authorizer_types_cannot_be_compared() -> None:
     assert str(evaluate("authorizer == authorizer").error) == "no such overload"
     assert str(evaluate("authorizer.group('') != authorizer.group('')").error) == "no such overload"
 
@@ -123,7 +123,7 @@ def test_such_values_are_not_compared() -> None:
         ("authorizer.group('').check('get')", "applied to 'kubernetes.authorization.GroupCheck.(string)'"),
     ],
 )
-def test_wrong_questions_are_not_compiled(text: str, message: str) -> None:
+def test_invalid_checks_are_not_compiled(text: str, message: str) -> None:
     with pytest.raises(ExpressionIssues) as caught:
         compile_expression(text, ENVIRONMENT)
     assert message in str(caught.value)

@@ -60,7 +60,7 @@ def why(body: bytes, version: str = "v1") -> str:
 
 def test_the_request() -> None:
     found = json.loads(review_body("v1", "r", V2, [b'{"a": 1}']))
-    # As Go encodes it: with an empty response.
+    # Go's encoding includes an empty response.
     assert found == {
         "kind": "ConversionReview",
         "apiVersion": "apiextensions.k8s.io/v1",
@@ -119,7 +119,7 @@ def test_only_labels_and_annotations_come_from_the_webhook(labels: dict[str, str
 
 
 @given(values)
-def test_any_answer_is_an_error_or_right(found: Any) -> None:
+def test_any_answer_is_an_error_or_has_the_objects(found: Any) -> None:
     for body in (json.dumps(found).encode(), answer(found), answer([found]), answer([good()], result=found or 1)):
         with pytest.raises(ConversionFailed):
             converted(body)

@@ -43,14 +43,14 @@ _EMBEDDED = {"type": "object", "x-kubernetes-embedded-resource": True}
     {**_EMBEDDED, "properties": {"metadata": {"type": "object", "properties": {"a": {"type": "string"}}}}},
     {"metadata": {"a": None}},
 )
-def test_what_fits_is_not_changed(schema: dict[str, Any], value: Any) -> None:
+def test_objects_with_only_fields_of_the_version_are_not_changed(schema: dict[str, Any], value: Any) -> None:
     node = parse_schema(schema)
     changed = copy.deepcopy(value)
     prune(changed, node, [])
     drop_nulls(changed, node)
     if fits(value, node):
         assert changed == value
-    # The result always fits, except where a list without a schema of its own is preserved.
+    # The result has only fields of the version, except where a list without a schema of its own is preserved.
     if "preserve" not in str(schema) and "True" not in str(schema):
         assert fits(changed, node)
 
@@ -59,18 +59,18 @@ def _state(name: str) -> dict[str, Any]:
     return {"metadata": {"name": name}}
 
 
-def test_each_state_is_kept_for_its_maker_and_version() -> None:
+def test_conversions_are_cached_by_converter_version_and_state() -> None:
     kept, one, other = ConvertedObjects(), object(), object()
     stored, made = _state("a"), _state("b")
     kept.keep(one, stored, "g/v2", made, 10)
     assert kept.get(one, stored, "g/v2") is made
     assert kept.get(one, stored, "g/v3") is None
     assert kept.get(other, stored, "g/v2") is None
-    # Another state of the object is another object.
+    # A later state of the object has a cache entry of its own.
     assert kept.get(one, _state("a"), "g/v2") is None
 
 
-def test_the_oldest_go_first() -> None:
+def test_the_oldest_entries_are_dropped_first() -> None:
     kept, maker = ConvertedObjects(100), object()
     states = [_state(str(index)) for index in range(20)]
     for one in states:

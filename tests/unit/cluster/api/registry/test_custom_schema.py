@@ -1,4 +1,4 @@
-"""Schemas of custom types: what is kept of an object, which defaults it gets, and which values are wrong."""
+"""Schemas of custom types: pruned fields, defaults, and invalid values."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ VALUES = st.recursive(
 
 
 @given(SCHEMAS, st.dictionaries(st.sampled_from(["spec", "other"]), VALUES))
-def test_what_is_kept_stays_as_it_is(spec: dict[str, Any], fields: dict[str, Any]) -> None:
+def test_a_pruned_object_is_not_changed_by_a_second_check(spec: dict[str, Any], fields: dict[str, Any]) -> None:
     schema = CustomSchema(WIDGET, {"type": "object", "properties": {"spec": spec}})
     obj = {"metadata": {"name": "w"}, **fields}
     kept = schema.check(obj)
@@ -54,16 +54,16 @@ def test_what_is_kept_stays_as_it_is(spec: dict[str, Any], fields: dict[str, Any
 
 
 @given(SCHEMAS, VALUES)
-def test_every_value_is_judged(source: dict[str, Any], value: Any) -> None:
+def test_any_value_is_validated(source: dict[str, Any], value: Any) -> None:
     node = parse_schema(source)
     found = check_value(value, node, "spec")
-    # What was stored before is not judged again.
+    # A value that is equal to the stored value is not validated.
     assert check_value(value, node, "spec", value) == []
     assert all(one.field.startswith("spec") for one in found)
 
 
 @given(SCHEMAS)
-def test_such_schemas_are_structural(source: dict[str, Any]) -> None:
+def test_generated_schemas_are_structural(source: dict[str, Any]) -> None:
     whole = {"type": "object", "properties": {"spec": source}}
     assert schema_errors(whole, "schema", has_status=True) == []
 

@@ -55,7 +55,7 @@ async def refused(api: World, path: str, obj: Any, method: str = "POST", headers
     return "\n".join(f"{one['field']}: {one['message']}" for one in reply.json["details"]["causes"])
 
 
-async def test_what_new_objects_are_given(api: World) -> None:
+async def test_defaults_of_new_objects(api: World) -> None:
     made = (await api.send("POST", CLAIMS, claim("c", request(), request("all", allocationMode="All")))).json
     first, second = (one["exactly"] for one in made["spec"]["devices"]["requests"])
     assert (first["allocationMode"], first["count"]) == ("ExactCount", 1)
@@ -65,7 +65,7 @@ async def test_what_new_objects_are_given(api: World) -> None:
     assert made["metadata"]["generation"] == 1
     taint = made["spec"]["devices"][0]["taints"][0]
     assert taint["timeAdded"] == made["metadata"]["creationTimestamp"]
-    # A later write without the time leaves it.
+    # A later write without the time does not change the time.
     again = copy.deepcopy(made)
     del again["spec"]["devices"][0]["taints"][0]["timeAdded"]
     assert (await api.send("PUT", f"{SLICES}/s", again)).json["metadata"]["resourceVersion"] == (
@@ -126,7 +126,7 @@ async def test_expressions_that_are_refused(api: World, expression: str, message
     assert message in said
 
 
-async def test_classes_and_expressions_that_are_taken(api: World) -> None:
+async def test_classes_and_expressions_that_are_accepted(api: World) -> None:
     for name, expression in (
         ("gpu.example.com", GPU),
         ("unknown", 'device.attributes["x.io"].healthy'),
@@ -144,7 +144,7 @@ async def test_classes_and_expressions_that_are_taken(api: World) -> None:
     assert [one["name"] for one in rows["columnDefinitions"]] == ["Name", "Age"]
 
 
-async def test_a_claims_spec_stays(api: World) -> None:
+async def test_the_spec_of_a_claim_is_immutable(api: World) -> None:
     await api.send("POST", CLAIMS, claim())
     patch = {"spec": {"devices": {"requests": [request(count=2)]}}}
     assert "field is immutable" in await refused(api, f"{CLAIMS}/c", patch, "PATCH", MERGE)
@@ -154,7 +154,7 @@ async def test_a_claims_spec_stays(api: World) -> None:
     assert "field is immutable" in await refused(api, f"{TEMPLATES}/t", patch, "PATCH", MERGE)
 
 
-async def test_admin_access_needs_a_marked_namespace(api: World) -> None:
+async def test_admin_access_needs_a_label_of_the_namespace(api: World) -> None:
     body = claim("c", request(adminAccess=True))
     said = await refused(api, CLAIMS, body)
     assert said.startswith("spec.devices.requests[0].adminAccess: Forbidden: admin access to devices requires the ")
@@ -186,7 +186,7 @@ async def test_the_life_of_an_allocation(api: World) -> None:
     assert "must be a valid address in CIDR form" in await refused(api, status, wrong, "PATCH", MERGE)
     assert (await api.send("GET", CLAIMS, headers=TABLE)).json["rows"][0]["cells"][1] == "allocated,reserved"
     freed = await api.send("PATCH", status, {"status": {"allocation": None, "reservedFor": None}}, MERGE)
-    # What drivers said of devices goes with them.
+    # The status that drivers wrote for the devices is removed, too.
     assert freed.json["status"] == {}
 
 
@@ -221,7 +221,7 @@ async def test_slices_that_are_refused(api: World, body: dict[str, Any], message
     assert message in await refused(api, SLICES, body)
 
 
-async def test_slices_are_found_by_node_and_driver(api: World) -> None:
+async def test_slices_can_be_selected_by_node_and_driver(api: World) -> None:
     await api.send("POST", SLICES, resource_slice())
     other = resource_slice("t", nodeName="n2", driver="Nic.example.com")
     reply = await api.send("POST", SLICES, other)

@@ -1,4 +1,4 @@
-"""The JSONPath of Kubernetes: the cases of client-go's `util/jsonpath`, and whatever else a definition may contain."""
+"""The JSONPath of Kubernetes: the cases of client-go's `util/jsonpath`, and any text."""
 
 from __future__ import annotations
 

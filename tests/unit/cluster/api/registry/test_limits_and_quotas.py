@@ -23,7 +23,7 @@ def ranges(*items: Json) -> Json:
     return {"metadata": {"name": "l"}, "spec": {"limits": list(items)}}
 
 
-def test_the_defaults_of_a_limit_range_follow_from_each_other() -> None:
+def test_missing_amounts_of_a_limit_range_are_defaulted_from_the_others() -> None:
     item = {
         "type": "Container",
         "max": {"cpu": "1", "memory": "1Gi"},
@@ -84,11 +84,11 @@ def test_the_defaults_of_a_limit_range_follow_from_each_other() -> None:
         ),
     ],
 )
-def test_a_limit_range_does_not_contradict_itself(item: Json, found: str) -> None:
+def test_contradictory_limit_ranges_are_refused(item: Json, found: str) -> None:
     assert problems(LimitRangeStrategy(), ranges({"type": "Container", **item})) == [f"spec.limits[0].{found}"]
 
 
-def test_a_limit_range_has_each_type_once_and_what_the_type_needs() -> None:
+def test_limit_ranges_with_repeated_types_or_wrong_fields_are_refused() -> None:
     made = ranges(
         {"type": "Pod", "default": {"cpu": "1"}},
         {"type": "Pod"},
@@ -122,7 +122,7 @@ def test_names_and_amounts_of_quotas_are_checked(name: str, amount: str, found: 
     assert first.startswith(f"spec.hard[{name}]: {found}")
 
 
-def test_quotas_limit_what_quotas_know() -> None:
+def test_names_of_resources_that_a_quota_can_limit() -> None:
     hard = dict.fromkeys(
         (
             "pods", "requests.storage", "limits.ephemeral-storage", "count/widgets.example.com", "hugepages-2Mi",
@@ -145,7 +145,7 @@ def test_quotas_limit_what_quotas_know() -> None:
         ("pods", ["Other"], ["unsupported scope"]),
     ],
 )
-def test_scopes_fit_what_a_quota_limits(hard: str, scopes: list[str], why: list[str]) -> None:
+def test_scopes_must_fit_the_limited_resources(hard: str, scopes: list[str], why: list[str]) -> None:
     shown = str(scopes).replace("'", '"').replace(", ", ",")
     wanted = [f"spec.scopes: Invalid value: {shown}: {one}" for one in why]
     assert problems(ResourceQuotaStrategy(), quota({hard: "1"}, scopes=scopes)) == wanted
@@ -178,14 +178,14 @@ def test_scope_selectors_are_checked(requirement: Json, found: list[str]) -> Non
         assert line.startswith(f"spec.scopeSelector.matchExpressions.{start}")
 
 
-def test_the_scopes_of_a_quota_stay() -> None:
+def test_the_scopes_of_a_quota_are_immutable() -> None:
     old, new = quota({"pods": "1"}, scopes=["BestEffort"]), quota({"pods": "1"})
     causes = ResourceQuotaStrategy().validate_update(new, old)
     assert [cause.message for cause in causes] == ["Invalid value: null: field is immutable"]
     assert ResourceQuotaStrategy().validate_update(quota({"pods": "2"}, scopes=["BestEffort"]), old) == []
 
 
-def test_quotas_and_templates_are_listed() -> None:
+def test_table_cells_of_quotas_and_templates() -> None:
     hard = {"pods": "2", "limits.cpu": "1", "requests.cpu": "1"}
     one = {**quota(hard), "status": {"hard": hard, "used": {"pods": "1", "limits.cpu": "500m"}}}
     assert RESOURCE_QUOTA.cells(one, 0.0)[:3] == ["q", "pods: 1/2, requests.cpu: 0/1", "limits.cpu: 500m/1"]

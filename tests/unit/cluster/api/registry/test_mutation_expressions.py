@@ -111,7 +111,7 @@ def test_errors_of_evaluation(text: str, message: str) -> None:
 
 
 def test_a_result_has_a_limited_number_of_values() -> None:
-    # Each element costs little, but is a value of the object.
+    # Each element costs little, but counts as a value of the object.
     parts = ", ".join(f"k{number}: lists.range(9000)" for number in range(7))
     outcome = evaluate(f"Object{{{parts}}}")
     assert outcome.error is None
@@ -121,7 +121,7 @@ def test_a_result_has_a_limited_number_of_values() -> None:
     assert str(MAX_VALUES) in caught.value.message
 
 
-def test_what_only_mutations_know() -> None:
+def test_validations_have_no_types_of_mutations() -> None:
     compiler = PolicyCompiler(policy_environment(has_params=False))
     for text in ("Object{} == Object{}", "JSONPatch{op: 'a'}.op == 'a'", "jsonpatch.escapeKey('a') == 'a'"):
         assert "undeclared reference to" in compiler.validation(text).error

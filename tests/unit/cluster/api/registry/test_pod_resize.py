@@ -1,4 +1,4 @@
-"""`pods/resize` over the API: what changes, what is refused, and admission (`ValidatePodResize`)."""
+"""`pods/resize` over the API: accepted changes, refused changes, and admission (`ValidatePodResize`)."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_a_resize_changes_resources_and_nothing_else(api: World) -> None:
     }
     assert after["spec"] == wanted
     assert "labels" not in after["metadata"]
-    # A limit without a request is the request, as for a new pod.
+    # A missing request is defaulted from the limit, as for a new pod.
     assert (await api.send("PUT", AT, after)).json["metadata"]["generation"] == after["metadata"]["generation"]
     managers = {one["subresource"] for one in after["metadata"]["managedFields"] if "subresource" in one}
     assert managers == {"resize"}
@@ -77,14 +77,14 @@ async def test_a_resize_changes_resources_and_nothing_else(api: World) -> None:
         ({"spec": {"containers": [{"name": "a", "resizePolicy": [RESTART]}]}}, "only cpu and memory resources are mutable"),
     ],
 )  # fmt: skip
-async def test_what_cannot_be_resized(api: World, patch: dict[str, Any], message: str) -> None:
+async def test_changes_that_are_refused(api: World, patch: dict[str, Any], message: str) -> None:
     await api.send("POST", PODS, pod())
     reply = await api.send("PATCH", AT, patch, STRATEGIC)
     assert reply.status in (400, 422)
     assert message in reply.json["message"]
 
 
-async def test_containers_keep_their_order(api: World) -> None:
+async def test_containers_cannot_be_reordered(api: World) -> None:
     made = (await api.send("POST", PODS, pod())).json
     made["spec"]["containers"].reverse()
     reply = await api.send("PUT", AT, made)
@@ -111,7 +111,7 @@ async def test_resize_policies_that_are_refused(api: World, policy: list[Any], s
     assert message in reply.json["message"]
 
 
-async def test_limits_of_the_node_the_namespace_and_the_quota(api: World) -> None:
+async def test_a_resize_must_fit_the_node_the_limit_range_and_the_quota(api: World) -> None:
     node = await api.client.create("nodes", {"metadata": {"name": "n"}})
     status = {"allocatable": {"cpu": "1", "memory": "1Gi", "pods": "9"}}
     await api.client.update("nodes", {**node, "status": status}, subresource="status")
@@ -145,7 +145,7 @@ async def test_a_quota_counts_the_new_requests(api: World) -> None:
     assert (await api.send("GET", f"{quotas}/q")).json["status"]["used"] == {"requests.cpu": "170m"}
 
 
-def test_the_largest_of_what_is_wanted_granted_and_counted_is_reserved() -> None:
+def test_the_largest_of_wanted_allocated_and_effective_requests_is_reserved() -> None:
     spec = {"containers": [{"name": "a", "resources": {"requests": {"cpu": "1", "memory": "1Mi"}}}]}
     running = {
         "name": "a",

@@ -1,4 +1,4 @@
-"""Protobuf bodies: what kubectl really sends, round trips of any object, and hostile bodies."""
+"""Protobuf bodies: recorded bodies of kubectl, round trips of any object, and hostile bodies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hatchway.errors import ApiError
 
 from .protobuf_encoder import encode_protobuf
 
-# Recorded from kubectl 1.37: its arguments, the body it sent, the object that was meant.
+# Recorded from kubectl 1.37: its arguments, the body that it sent, the object that it meant.
 RECORDED = [
     json.loads(line)
     for line in (Path(__file__).parents[3] / "data" / "kubectl-protobuf.jsonl").read_text().splitlines()
@@ -52,7 +52,7 @@ _SCALARS: dict[str, st.SearchStrategy[Any]] = {
 
 @st.composite
 def objects_of(draw: st.DrawFn, name: str, depth: int = 0) -> dict[str, Any]:
-    """Any object of a type, from its facts."""
+    """Generate an object of a type, from the table's description of the type."""
     fields = [one for one in schema.load().message(name).fields.values() if one.number and (depth < 5 or not one.ref)]
     chosen = draw(st.lists(st.sampled_from(fields), max_size=4, unique_by=lambda one: one.name)) if fields else []
     found: dict[str, Any] = {}
@@ -98,7 +98,7 @@ def test_unknown_fields_are_skipped() -> None:
     assert schema.decode_protobuf(envelope(raw)) == {"apiVersion": "v1", "kind": "Pod"}
 
 
-def test_packed_numbers_are_numbers() -> None:
+def test_packed_numbers_are_decoded() -> None:
     # PodSecurityContext.supplementalGroups, packed and unpacked
     for inner in (b"\x22\x02\x01\x02", b"\x20\x01\x20\x02"):
         security = b"\x72" + varint(len(inner)) + inner
@@ -178,7 +178,7 @@ def test_any_bytes(raw: bytes, name: str) -> None:
         assert error.code == 400
 
 
-def test_encoding_refuses_what_does_not_fit() -> None:
+def test_encoding_refuses_unknown_kinds_and_wrong_types() -> None:
     for obj in ({"apiVersion": "v1", "kind": "Nope"}, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": 1}}):
         with pytest.raises(ApiError) as caught:
             encode_protobuf(obj)

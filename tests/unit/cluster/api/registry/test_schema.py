@@ -27,7 +27,7 @@ def pod(*containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
     return {"metadata": {"name": "p"}, "spec": {"containers": list(containers), **spec}}
 
 
-def test_the_table_holds_what_the_server_needs() -> None:
+def test_the_table_has_types_fields_and_defaults() -> None:
     table = schema.load()
     ports = table.message(POD).fields["spec"]
     container = table.message("core.v1.PodSpec").fields["containers"]
@@ -105,11 +105,11 @@ def test_unknown_fields_are_reported_and_dropped() -> None:
     )
 
 
-def test_the_number_of_reports_is_limited() -> None:
+def test_the_number_of_reported_fields_is_limited() -> None:
     assert len(schema.check(POD, {f"x{index}": 1 for index in range(1000)}).unknown) == 100
 
 
-def test_what_go_would_leave_out_is_left_out() -> None:
+def test_empty_fields_that_go_omits_are_omitted() -> None:
     given_object = {
         "metadata": {"name": "p", "labels": {}, "creationTimestamp": None, "annotations": {"a": None}},
         "spec": {
@@ -158,7 +158,7 @@ def test_quantities(given_text: str | float, canonical: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "1 Gi", "1gi", "--1", "1e", "1.2.3", "٣", "1Ki2", ".", "1e9999999999"])
-def test_no_quantities(text: str) -> None:
+def test_invalid_quantities(text: str) -> None:
     with pytest.raises(ValueError, match="quantities must match"):
         schema.canonical_quantity(text)
 
@@ -212,7 +212,7 @@ _JSON_TEXTS = st.recursive(
 
 
 @given(_JSON_TEXTS)
-def test_each_repeated_field_is_found_whatever_stands_in_strings(text: str) -> None:
+def test_repeated_fields_are_found_whatever_strings_contain(text: str) -> None:
     repeated = []
 
     def note(pairs: list[tuple[str, object]]) -> None:
@@ -224,7 +224,7 @@ def test_each_repeated_field_is_found_whatever_stands_in_strings(text: str) -> N
 
 
 def test_strict_errors_are_in_the_order_of_the_document() -> None:
-    """As in Kubernetes: the fields inside an unknown field are not reported, and each is named once."""
+    """As in Kubernetes, fields inside an unknown field are not reported, and each field is reported once."""
     body = b"""{"nope": {"a": 1, "a": 2}, "metadata": {"name": "p", "labels": {"l": "1", "l": "2"}, "name": "q"},
         "spec": {"containers": [{"name": "c", "x": 1, "name": "d"}], "y": 1, "y": 2}, "nope": 1}"""
     assert schema.strict_errors(POD, body) == (
@@ -315,7 +315,7 @@ def test_requests_follow_limits_and_host_ports_follow_host_network() -> None:
     )
 
 
-def test_the_old_name_of_the_service_account_mirrors_the_new_one() -> None:
+def test_service_account_and_service_account_name_are_equal() -> None:
     for name in ("serviceAccount", "serviceAccountName"):
         spec = made(POD, pod(**{name: "x"}))["spec"]
         assert (spec["serviceAccount"], spec["serviceAccountName"]) == ("x", "x")
@@ -356,7 +356,7 @@ def test_defaults_of_a_service(spec: dict[str, Any], expected: dict[str, Any]) -
     assert made(SERVICE, {"spec": spec})["spec"] == expected
 
 
-def test_defaults_of_the_others() -> None:
+def test_defaults_of_other_types() -> None:
     found = made(DEPLOYMENT, {"spec": {"template": pod({"name": "c"})}})["spec"]
     assert {key: found[key] for key in ("replicas", "strategy", "revisionHistoryLimit", "progressDeadlineSeconds")} == {
         "replicas": 1,

@@ -1,4 +1,4 @@
-"""Label and field selectors: the original's grammar, its errors, and the meaning of every operator."""
+"""Label and field selectors: Kubernetes' grammar and errors, and the meaning of every operator."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_label_selector_errors(selector: str, message: str) -> None:
 @pytest.mark.parametrize(
     "selector", ["-a=1", "a=-", "a>x", "a in (x", "a=(", "!", "a=" + "x" * 64, "a/b/c=1", "a in (-)"]
 )
-def test_more_label_selectors_that_are_none(selector: str) -> None:
+def test_more_invalid_label_selectors(selector: str) -> None:
     with pytest.raises(ApiError):
         parse_label_selector(selector)
 
@@ -86,13 +86,13 @@ _requirements = st.one_of(
 
 
 @given(st.lists(_requirements, max_size=4))
-def test_what_is_formatted_parses_back(requirements: list[Requirement]) -> None:
+def test_a_formatted_selector_can_be_parsed(requirements: list[Requirement]) -> None:
     selector = LabelSelector(tuple(sorted(requirements, key=lambda one: one.key)))
     assert parse_label_selector(str(selector)) == selector
 
 
 @given(st.text(alphabet="ab =!(),<>inot-\t", max_size=20))
-def test_parsing_ends_in_a_selector_or_a_400(text: str) -> None:
+def test_any_text_is_a_selector_or_an_error_400(text: str) -> None:
     try:
         parse_label_selector(text).matches({"a": "b"})
         parse_field_selector(text)
@@ -128,7 +128,7 @@ def test_field_selectors(terms: list[tuple[str, str, bool]]) -> None:
 
 
 @pytest.mark.parametrize("text", ["a", "a=b=c", "a=\\x", "a=\\"])
-def test_field_selectors_that_are_none(text: str) -> None:
+def test_invalid_field_selectors(text: str) -> None:
     with pytest.raises(ApiError):
         parse_field_selector(text)
 

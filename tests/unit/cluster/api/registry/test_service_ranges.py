@@ -109,7 +109,7 @@ async def test_ranges_that_are_refused(api: World, cidrs: list[str], message: st
     assert message in reply.body.decode()
 
 
-async def test_a_range_stays_but_may_get_one_of_the_other_family(api: World) -> None:
+async def test_a_range_is_immutable_except_for_adding_the_other_ip_family(api: World) -> None:
     assert (await api.send("POST", RANGES, cidr("x", "10.7.0.0/24"))).status == 201
     at = f"{RANGES}/x"
     other = await api.send("PATCH", at, {"spec": {"cidrs": ["10.8.0.0/24"]}}, MERGE)
@@ -137,7 +137,7 @@ async def test_addresses_that_are_refused(api: World, name: str, parent: dict[st
 
 
 async def test_operations_on_addresses(api: World) -> None:
-    """As the conformance test `IPAddress API` (test/e2e/network/service_cidrs.go)."""
+    """The steps of the conformance test `IPAddress API` (test/e2e/network/service_cidrs.go)."""
     for name, label in (("255.255.255.255", "broadcast"), ("fe80::42:1dff:fe84:f9e2", "link-local")):
         obj = address(name)
         obj["metadata"]["labels"] = {"type": label}
@@ -164,7 +164,7 @@ async def test_each_service_has_its_addresses(working: World) -> None:
         "ipaddress.kubernetes.io/ip-family": "IPv4",
         "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
     }
-    # What is deleted is made again; what is changed is repaired; and it goes with its Service.
+    # The controller replaces an IPAddress that was deleted or changed, and deletes it with its Service.
     uid = found["metadata"]["uid"]
     await working.send("DELETE", at)
     found = await until(working, at, lambda one: one["kind"] == "IPAddress" and one["metadata"]["uid"] != uid)
@@ -179,7 +179,7 @@ async def test_each_service_has_its_addresses(working: World) -> None:
     await until(working, f"{ADDRESSES}/10.96.0.99", lambda one: one["kind"] == "Status")
 
 
-async def test_an_address_that_something_else_has_is_given_to_no_service(api: World) -> None:
+async def test_an_address_that_another_object_has_is_not_allocated(api: World) -> None:
     await api.send("POST", ADDRESSES, address("10.96.0.50"))
     reply = await api.send("POST", SERVICES, service("web", clusterIP="10.96.0.50"))
     assert reply.status == 422
@@ -198,7 +198,7 @@ async def test_services_get_addresses_of_a_range_that_was_added(working: World, 
     edge = await working.send("POST", SERVICES, service("edge", clusterIP="203.0.113.255"))
     assert "is not in the valid range. The range of valid IPs is 203.0.113.0/24" in edge.json["message"]
     await until(working, f"{ADDRESSES}/203.0.113.10", lambda one: one["kind"] == "IPAddress")
-    # It stays while a Service has an address of it, and gives none any longer.
+    # A deleted range remains while a Service has one of its addresses, but allocates no more addresses.
     await working.send("DELETE", at)
     found = await until(working, at, lambda one: ready(one)[0] == "False")
     assert ready(found)[1].startswith("There are still IPAddresses referencing the ServiceCIDR")

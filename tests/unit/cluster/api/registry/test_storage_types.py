@@ -37,7 +37,7 @@ async def api() -> AsyncIterator[World]:
         yield made
 
 
-async def test_what_a_new_object_is_given(api: World) -> None:
+async def test_defaults_of_new_objects(api: World) -> None:
     found = (await api.send("POST", CLASSES, storage_class())).json
     assert (found["reclaimPolicy"], found["volumeBindingMode"]) == ("Delete", "Immediate")
     found = (await api.send("POST", CLAIMS, claim())).json
@@ -162,14 +162,14 @@ TERM = {"matchExpressions": [{"key": "a", "operator": "Near", "values": ["b"]}]}
         ),
     ],
 )
-async def test_what_is_refused(api: World, path: str, body: dict[str, Any], messages: list[str]) -> None:
+async def test_objects_that_are_refused(api: World, path: str, body: dict[str, Any], messages: list[str]) -> None:
     reply = await api.send("POST", path, body)
     assert reply.status == 422
     for message in messages:
         assert message in reply.json["message"]
 
 
-async def test_what_may_change_later(api: World) -> None:
+async def test_fields_that_may_be_changed_later(api: World) -> None:
     await api.send("POST", VOLUMES, volume())
     at = f"{VOLUMES}/pv"
     said = (await api.send("PATCH", at, {"spec": {"hostPath": {"path": "/y"}}}, MERGE)).json["message"]
@@ -183,7 +183,7 @@ async def test_what_may_change_later(api: World) -> None:
     assert "provisioner: Forbidden: updates to provisioner are forbidden." in said
 
 
-async def test_a_claim_takes_a_volume_once_and_grows_only_where_its_class_allows_it(api: World) -> None:
+async def test_a_claim_is_bound_once_and_grows_only_if_its_class_allows_it(api: World) -> None:
     await api.send("POST", CLASSES, storage_class())
     await api.send("POST", CLAIMS, claim(storageClassName="sc"))
     at = f"{CLAIMS}/pvc"
@@ -204,7 +204,7 @@ async def test_a_claim_takes_a_volume_once_and_grows_only_where_its_class_allows
     assert "spec.resources.requests.storage: Forbidden: field can not be less than status.capacity" in said
 
 
-async def test_what_kubectl_get_shows(api: World) -> None:
+async def test_tables_for_kubectl_get(api: World) -> None:
     await api.send("POST", CLAIMS, claim())
     table = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
     found = (await api.send("GET", CLAIMS, headers=table)).json
@@ -244,7 +244,7 @@ async def test_what_kubectl_get_shows(api: World) -> None:
         ),
     ],
 )
-async def test_types_of_csi_drivers(api: World, path: str, body: dict[str, Any], message: str) -> None:
+async def test_invalid_objects_of_csi_drivers(api: World, path: str, body: dict[str, Any], message: str) -> None:
     reply = await api.send("POST", path, body)
     assert reply.status == 422
     assert message in reply.json["message"]

@@ -1,4 +1,4 @@
-"""A history is bounded by number and by weight, and is handed out in pieces."""
+"""A history has a maximum number and a maximum size of events, and is read in pieces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def filled(count: int, size: int, *, limit: int = 1000, weight: int = 1000) -> H
     return history
 
 
-def test_heavy_events_are_forgotten_sooner() -> None:
+def test_fewer_large_events_are_kept() -> None:
     history = filled(100, 100)
     kept = history.read(history._base)
     assert 500 <= sum(event.size for event in kept) <= 1000
@@ -29,18 +29,18 @@ def test_heavy_events_are_forgotten_sooner() -> None:
     assert caught.value.code == 410
 
 
-def test_the_latest_event_stays_whatever_it_weighs() -> None:
+def test_the_latest_event_is_kept_whatever_its_size() -> None:
     history = filled(3, 5000)
     cursor = history.cursor(2)
     assert [event.revision for event in cursor.read()] == [3]
 
 
-def test_light_events_are_bounded_by_number() -> None:
+def test_small_events_have_a_maximum_number() -> None:
     history = filled(100, 0, limit=10)
     assert 10 <= len(history.read(history._base)) < 20
 
 
-def test_reads_are_pieces_that_lose_nothing() -> None:
+def test_all_events_are_read_in_pieces() -> None:
     history = filled(100, 100_000, weight=2**30)
     cursor = history.cursor(0)
     seen = []
@@ -50,7 +50,7 @@ def test_reads_are_pieces_that_lose_nothing() -> None:
     assert seen == list(range(1, 101))
 
 
-async def test_a_watch_that_fails_does_not_keep_others_from_their_events() -> None:
+async def test_other_watches_get_their_events_when_one_watch_fails() -> None:
     history = History(0, 1000)
     cursors = [history.cursor(0) for _ in range(3)]
     seen: list[int] = []

@@ -21,7 +21,7 @@ META = {"namespace": "d", "uid": "u", "resourceVersion": "5", "creationTimestamp
 
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open the file, commit what is done to it, and close it."""
+    """Open the file; at the end of the block commit the changes, and close the file."""
     with closing(sqlite3.connect(path)) as connection, connection:
         yield connection
 
@@ -58,7 +58,7 @@ def path(tmp_path: Path) -> Path:
         ("nodes", obj("bad"), "a Node is not in a namespace"),
     ],
 )
-def test_what_cannot_be_used_is_named_and_set_aside(
+def test_invalid_objects_are_reported_and_moved_to_quarantine(
     path: Path, resource: str, data: Any, why: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     put(path, resource, "bad", data)
@@ -67,7 +67,7 @@ def test_what_cannot_be_used_is_named_and_set_aside(
     store = Store.open(path, shape_fault)
     assert store.get(resource, "d", "bad") is None
     assert store.get("configmaps", "d", "good")
-    # Of a later release, maybe.
+    # An unknown type, maybe of a later release, is kept.
     assert store.get("widgets.example.com", "d", "other")
     assert f"{resource} d/bad" in caplog.text
     assert why in caplog.text
@@ -80,7 +80,7 @@ def test_what_cannot_be_used_is_named_and_set_aside(
     assert not caplog.text
 
 
-def test_a_version_is_never_given_twice_whatever_the_counter_says(path: Path) -> None:
+def test_a_revision_is_never_used_twice_even_if_the_counter_is_wrong(path: Path) -> None:
     put(path, "configmaps", "new", obj("new"), revision=700)
     with opened(path) as file:
         file.execute("insert into meta values ('revision', 3)")
@@ -96,7 +96,7 @@ def test_a_store_of_a_later_release_is_not_touched(path: Path) -> None:
         Store.open(path)
 
 
-def test_what_is_no_store_is_one_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_store_gives_a_short_error(tmp_path: Path) -> None:
     (tmp_path / "junk").write_bytes(b"no database" * 1000)
     with pytest.raises(HatchwayError, match="not a database") as failure:
         Store.open(tmp_path / "junk")
@@ -112,6 +112,6 @@ def test_what_is_no_store_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("durable", "synchronous"), [(True, 2), (False, 0)])
 def test_only_a_durable_store_waits_for_the_disk(tmp_path: Path, durable: bool, synchronous: int) -> None:
-    """SQLite's numbers for FULL and OFF."""
+    """SQLite's `synchronous` is FULL (2) or OFF (0)."""
     with closing(storefile.load(tmp_path / "s", shape_fault, durable=durable).connection) as connection:
         assert connection.execute("pragma synchronous").fetchone() == (synchronous,)
