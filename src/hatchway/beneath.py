@@ -20,7 +20,8 @@ from typing import Literal, NamedTuple
 _PATH = getattr(os, "O_PATH", os.O_RDONLY | os.O_NONBLOCK)
 _COMPONENT = _PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# The most links in one path, as in the kernel (MAXSYMLINKS), and the most components that fit into PATH_MAX bytes.
+# The maximum number of links in one path, as in the kernel (MAXSYMLINKS), and the maximum number of components that fit
+# into PATH_MAX bytes.
 _LINKS, _DEPTH = 40, 2048
 
 Make = Literal["directory", "file"]

@@ -12,7 +12,8 @@ from typing import Any
 
 import re2
 
-# The most bytes of a compiled program. Go allows 128 MiB; this limit is enough for repetitions in practice (`{1000}`).
+# The maximum number of bytes of a compiled program. Go allows 128 MiB; this limit is enough for repetitions in practice
+# (`{1000}`).
 _MEMORY = 64 << 20
 _NAME = re.compile("[0-9A-Za-z_]+")
 _INVALID_UTF8 = re.compile("[\ud800-\udfff]")
@@ -61,8 +62,8 @@ class Expression:
         Args:
             source: the expression.
             capture: True to record what its groups match, for `groups`.
-            memory: the most bytes for the compiled program. While an expression is compiled, no other Python code runs:
-                for up to a second with the default of 64 MiB.
+            memory: the maximum number of bytes for the compiled program. While an expression is compiled, no other
+                Python code runs: for up to a second with the default of 64 MiB.
 
         Raises:
             ExpressionError: the expression is malformed or not supported.

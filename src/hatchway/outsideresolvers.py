@@ -42,7 +42,7 @@ class OutsideResolvers:
     Args:
         servers: addresses with ports.
         udp_seconds, tcp_seconds: how long one resolver may take to answer.
-        at_once: the most queries that are under way at a time; further ones fail.
+        at_once: the maximum number of queries that are under way at a time; further ones fail.
     """
 
     def __init__(

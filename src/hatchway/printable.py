@@ -14,8 +14,8 @@ def printable(text: str, longest: int = LONGEST) -> str:
     """Return `text` as one line without anything that a terminal would execute.
 
     Control characters, line breaks, and invisible characters (direction marks) become "?"; letters and symbols of every
-    language stay. longest: the most characters that are returned. The middle of a longer text is replaced by "...",
-    because the reason is often at the end.
+    language stay. longest: the maximum number of characters that are returned. The middle of a longer text is replaced
+    by "...", because the reason is often at the end.
     """
     shown = text
     if len(text) > longest:

@@ -34,7 +34,7 @@ Way = Literal["real", "mapped", "one"]
 NUMBERS = 65536
 # From <linux/sched.h>.
 _CLONE_NEWUSER = 0x10000000
-# The most bytes that are read of a file with ranges, and of a program's output.
+# The maximum number of bytes that are read of a file with ranges, and of a program's output.
 _MOST_BYTES = 1 << 20
 # Seconds that getsubids, newuidmap and newgidmap may take.
 _SECONDS = 10.0

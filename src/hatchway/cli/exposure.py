@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Exit codes in addition to those of every command (1: the command failed, 2: the command line is not valid).
 _FOUND, _INCOMPLETE = 3, 4
-# The most findings that the table prints; JSON has all.
+# The maximum number of findings that the table prints; JSON has all.
 _MOST_FINDINGS = 100
 _MARKS = {"high": 31, "medium": 33, "low": 36}
 

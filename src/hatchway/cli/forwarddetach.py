@@ -23,7 +23,7 @@ from hatchway.errors import HatchwayError
 from hatchway.files import write_private
 from hatchway.target import SHORT, WORDS
 
-# The most seconds that a process may take to end, and the seconds between two checks.
+# The maximum number of seconds that a process may take to end, and the seconds between two checks.
 _ENDING, _PAUSE = 5.0, 0.05
 # Maps the word for a kind to its short form in arguments.
 _SHORT = {WORDS[kind]: short for kind, short in SHORT.items()}

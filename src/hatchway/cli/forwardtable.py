@@ -24,8 +24,8 @@ def render(
     Args:
         forwards: the rows.
         pods: the ready pods behind each forward; a forward is missing while its pods are not known.
-        columns: the most characters of a line.
-        lines: the most lines; at least 2.
+        columns: the maximum number of characters of a line.
+        lines: the maximum number of lines; at least 2.
     """
     several = len({forward.planned.target.namespace for forward in forwards}) > 1
     header, *rows = aligned([_HEADER, *(_row(forward, pods.get(forward), several) for forward in forwards)])

@@ -30,9 +30,10 @@ _SETTLE = 0.15
 # The words for the kinds of objects that have hosts.
 _KINDS = {"Ingress": "ing", "IngressRoute": "ingressroute"}
 _NONE = "<none>"
-# The most ports in one line. The wide form has one line for each port.
+# The maximum number of ports in one line. The wide form has one line for each port.
 _PORTS = 5
-# The most characters of a status, which may contain a long message about an image. The wide form prints all.
+# The maximum number of characters of a status, which may contain a long message about an image. The wide form prints
+# all.
 _STATUS = 120
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-# The most seconds that completion waits for the cluster, because the shell waits meanwhile.
+# The maximum number of seconds that completion waits for the cluster, because the shell waits meanwhile.
 _PATIENCE = 2.0
 
 

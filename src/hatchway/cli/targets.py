@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hatchway.kube.lookup import ObjectLookup
     from hatchway.kube.portlinks import PortLink
 
-# The most names in one line, and the most characters of a name.
+# The maximum number of names in one line, and the maximum number of characters of a name.
 _NAMES, _WORD = 8, 512
 # Seconds to wait for the cluster. The target's URL is printed in any case.
 _PATIENCE = 5.0

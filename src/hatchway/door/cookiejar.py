@@ -26,7 +26,7 @@ from typing import Final
 
 MARKER: Final = b"hatchway-own"
 
-# The most cookies of one host that are remembered; browsers store 180 for a whole site.
+# The maximum number of cookies of one host that are remembered; browsers store 180 for a whole site.
 _REMEMBERED: Final = 256
 # Requests with deeper paths are not challenged, because every parent path needs a header field.
 _DEPTH: Final = 16
@@ -34,7 +34,7 @@ _UNKNOWN_AT_ONCE: Final = 24
 # At most _CHALLENGES challenges in _SECONDS: a browser that never returns the marker must not be redirected for ever.
 _CHALLENGES: Final = 8
 _SECONDS: Final = 10.0
-# The most hosts of one user for which cookies are remembered.
+# The maximum number of hosts of one user for which cookies are remembered.
 _JARS: Final = 1024
 
 

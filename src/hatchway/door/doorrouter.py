@@ -39,7 +39,8 @@ from hatchway.target import (
 )
 
 PORTAL_PATHS = b"/-/hatchway/"
-# The most sites that are stored, and the longest path prefix of a site in bytes (names have up to 253 characters).
+# The maximum number of sites that are stored, and the longest path prefix of a site in bytes (names have up to 253
+# characters).
 _MAX_SITES = 1024
 _LONGEST_PREFIX = 1024
 # Values of Sec-Fetch-Dest for content that a browser does not execute. Other content must not come from an application

@@ -24,11 +24,12 @@ from hatchway.kube.connection import Connection
 # Seconds for which a report is cached; and seconds that a request waits for a report that is being made.
 _FRESH: Final = 15.0
 _PATIENCE: Final = 2.0
-# The most seconds for making one report.
+# The maximum number of seconds for making one report.
 _LONGEST: Final = 120.0
-# The most objects of one kind that are read; a report says when there are more.
+# The maximum number of objects of one kind that are read; a report says when there are more.
 _MOST_OBJECTS: Final = 50_000
-# The most reports that are cached, and the most reports that may wait to be made. Only one at a time is made.
+# The maximum number of reports that are cached, and the maximum number of reports that may wait to be made. Only one at
+# a time is made.
 _KEPT: Final = 8
 _UNDER_WAY: Final = 8
 _CLUSTER_WIDE: Final = frozenset({"nodes", "namespaces", "ingressclasses"})

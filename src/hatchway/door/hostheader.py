@@ -31,9 +31,9 @@ _PATIENCE = 60.0
 _NAME = re.compile(r"([A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?")
 _LONGEST = 253 + len(":65535")
 _SHOWN = 100
-# The most paths of one target for which the door remembers that a request was accepted or refused.
+# The maximum number of paths of one target for which the door remembers that a request was accepted or refused.
 _MAX_PATHS = 128
-# The most bytes of a path that is remembered.
+# The maximum number of bytes of a path that is remembered.
 _LONGEST_PATH = 1024
 _WORDS = frozenset(("auto", "external", "cluster", "localhost"))
 _UNWRITTEN_PORTS = frozenset(map(str, DEFAULT_PORTS.values()))

@@ -14,7 +14,7 @@ from hatchway.errors import ApiError
 from hatchway.kube.connection import Connection
 from hatchway.kube.ingresshosts import IngressHost, read_ingress_hosts
 
-# Seconds for which a list of hosts is used; and the most seconds for reading it.
+# Seconds for which a list of hosts is used; and the maximum number of seconds for reading it.
 _FRESH: Final = 10.0
 _LONGEST: Final = 30.0
 

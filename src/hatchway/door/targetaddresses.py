@@ -23,9 +23,9 @@ from hatchway.numerals import is_digits
 from hatchway.target import Target
 
 LOOPBACK: Final = (b"localhost", b"127.0.0.1", b"0.0.0.0", b"[::1]", b"[::]")
-# The most endpoints of one service whose addresses are remembered.
+# The maximum number of endpoints of one service whose addresses are remembered.
 _MAX_ENDPOINTS: Final = 64
-# The most names of pods that are searched for in pages.
+# The maximum number of names of pods that are searched for in pages.
 _MAX_POD_SPELLINGS: Final = 24
 _URL = re.compile(rb"(?:(?i:(https?|wss?)):)?//([^/?#\\@]*)(?=[/?#]|\Z)")
 _AUTHORITY = re.compile(rb"(\[[0-9a-fA-F:.]+\]|[^:\[\]]*)(?::([0-9]*))?")

@@ -36,7 +36,7 @@ _DIALED = re.compile(r"dial tcp ([^ ]+?): ")
 _REACHING = re.compile("error trying to reach service: |error dialing backend: ")
 _IN_CLUSTER = re.compile(r"([a-z0-9-]+)\.([a-z0-9-]+)\.svc(?:\.|\Z)")
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?\Z")
-# The most addresses of endpoints on a page.
+# The maximum number of addresses of endpoints on a page.
 _MAX_ADDRESSES: Final = 20
 
 

@@ -29,7 +29,7 @@ from hatchway.route.chooser import RouteChoice
 # Unknown cookies are not challenged (`cookiejar.py`) when the request has a larger body (bytes): the browser would send
 # the body twice.
 _SMALL_BODY: Final = 64 * 1024
-# The most cookies in a request; browsers send some hundreds at most.
+# The maximum number of cookies in a request; browsers send some hundreds at most.
 _MAX_COOKIES: Final = 4096
 _WORKERS: Final = frozenset((b"worker", b"sharedworker", b"serviceworker"))
 _DOT_SEGMENT = re.compile(rb"/(?:\.|%2[eE])")

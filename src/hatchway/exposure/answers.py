@@ -23,7 +23,7 @@ _LOGIN_PATH = re.compile(
 )
 _PAGES: Final = ("text/html", "application/xhtml+xml")
 _LONGEST_TITLE = 60
-# The most characters of a certificate's name, and of a word in a header field.
+# The maximum number of characters of a certificate's name, and of a word in a header field.
 _LONGEST_NAME, _LONGEST_WORD = 253, 60
 
 

@@ -15,7 +15,7 @@ from hatchway.exposure.snapshot import ClusterSnapshot, ObservedNode, ObservedPo
 from hatchway.exposure.tolerant import mapping, mappings, number, pairs, text
 from hatchway.kube.api import Object
 
-# The most workloads that one line names.
+# The maximum number of workloads that one line names.
 _MOST_WORKLOADS = 8
 # The label of objects that cert-manager makes to answer ACME challenges. These use HTTP without TLS (RFC 8555, 8.3).
 _CHALLENGE = "acme.cert-manager.io/http01-solver"

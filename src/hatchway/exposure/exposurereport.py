@@ -19,7 +19,7 @@ REACH_WORDS: Final = {
 }
 SHIELD_WORDS: Final = {"none": "-", "partial": "in part", "full": "shielded"}
 _NONE: Final = "-"
-# The most locations in one row.
+# The maximum number of locations in one row.
 _LOCATIONS = 2
 
 

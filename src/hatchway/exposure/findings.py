@@ -15,7 +15,7 @@ SEVERITIES: Final[tuple[Severity, ...]] = ("high", "medium", "low", "info")
 # The annotation for an object that its owner exposes on purpose; the value is the reason.
 ON_PURPOSE: Final = "hatchway.dev/exposed-on-purpose"
 
-# The most locations of one way in.
+# The maximum number of locations of one way in.
 MOST_LOCATIONS: Final = 64
 
 # A general explanation of each rule.

@@ -16,7 +16,8 @@ __all__ = ["Middlewares", "RouteGuard"]
 _LOGINS: Final = ("basicAuth", "digestAuth", "forwardAuth")
 _ALLOWLISTS: Final = ("ipAllowList", "ipWhiteList")
 _SUFFIX: Final = "@kubernetescrd"
-# The most middlewares that are followed for one route. A limit is needed because a chain may refer to itself.
+# The maximum number of middlewares that are followed for one route. A limit is needed because a chain may refer to
+# itself.
 _MOST: Final = 100
 
 

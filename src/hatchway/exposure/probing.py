@@ -27,17 +27,17 @@ from hatchway.kube.http import HttpClient
 from hatchway.kube.ports import Port, scheme_of
 from hatchway.proxy.routing import ProxyError, Upstream
 
-# The most locations that are probed, and how many at the same time.
+# The maximum number of locations that are probed, and how many at the same time.
 _MOST: Final = 200
 _AT_ONCE: Final = 16
-# The most locations of one way in that are probed.
+# The maximum number of locations of one way in that are probed.
 _MOST_OF_ONE: Final = 8
 # Seconds for a connection, for an answer's head, for an attempt with or without TLS, and for a location altogether.
 _CONNECT_SECONDS: Final = 4.0
 _HEAD_SECONDS: Final = 4.0
 _TRY_SECONDS: Final = 5.0
 _WHOLE_SECONDS: Final = 12.0
-# The most bytes of a body that are read.
+# The maximum number of bytes of a body that are read.
 _LONGEST_BODY: Final = 64 * 1024
 _REDIRECTS: Final = 2
 # Addresses of clouds' metadata services that are not link-local: AWS (IPv6), Alibaba, Oracle.

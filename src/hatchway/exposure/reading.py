@@ -32,7 +32,7 @@ _TRAEFIK_MIDDLEWARES: Final = ("middlewares", "middlewaretcps")
 _TRAEFIK_SERVICES: Final = (("kube-system", "traefik"), ("traefik", "traefik"))
 # The Service of an embedded cluster's ingress controller (cluster/addonmanifests/ingress.py).
 _INGRESS_SERVICE: Final = ("kube-system", "hatchway-ingress")
-# The most objects of one kind that are read: a hostile API server could send pages without end.
+# The maximum number of objects of one kind that are read: a hostile API server could send pages without end.
 _MOST_OBJECTS: Final = 500_000
 # When namespaces are read one by one: how many are read at the same time, and the most that are read.
 _AT_ONCE: Final = 8
@@ -64,7 +64,7 @@ class _Listed:
 class SnapshotReader:
     """Reads a ClusterSnapshot of one namespace, or of all.
 
-    namespace: "" for all namespaces. most: the most objects of one kind.
+    namespace: "" for all namespaces. most: the maximum number of objects of one kind.
     """
 
     def __init__(self, client: ObjectPages, namespace: str = "", *, most: int = _MOST_OBJECTS) -> None:

@@ -11,7 +11,7 @@ from hatchway.kube.portlinks import links
 from hatchway.kube.ports import Port, is_http, ports, scheme_of
 from hatchway.target import DEFAULT_PORTS
 
-# The most nodes whose addresses are listed.
+# The maximum number of nodes whose addresses are listed.
 _NODES = 3
 
 

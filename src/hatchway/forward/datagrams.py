@@ -9,13 +9,14 @@ from typing import Any, Final, Protocol, cast
 from hatchway.route.contract import ByteRoute, DatagramLink, TargetUnreached
 from hatchway.target import Target
 
-# The most clients of one port; a further client replaces the client that was silent for longest.
+# The maximum number of clients of one port; a further client replaces the client that was silent for longest.
 MOST_FLOWS: Final = 256
 # A flow without datagrams ends after this many seconds, as in the address translation of routers (RFC 4787
 # requires two minutes). `_SWEEP_SECONDS`: the time between two searches for silent flows.
 IDLE_SECONDS: Final = 120.0
 _SWEEP_SECONDS: Final = 10.0
-# The most datagrams of a client, and the most bytes, that are buffered while its link to the target is opened.
+# The maximum number of datagrams of a client, and the maximum number of bytes, that are buffered while its link to the
+# target is opened.
 _MOST_KEPT, _MOST_BYTES = 16, 64 * 1024
 
 

@@ -23,7 +23,7 @@ from hatchway.route.podport import ReadyPods
 _PATIENCE = 15.0
 # The same error of a forward is reported at most once in this many seconds.
 _TOLD_SECONDS = 10.0
-# The most bytes that one side has not read yet. Beyond this, reading from the other side is paused.
+# The maximum number of bytes that one side has not read yet. Beyond this, reading from the other side is paused.
 _BUFFER = 256 * 1024
 
 

@@ -16,8 +16,8 @@ from hatchway.kube.view import View
 
 # If the user may list the services, but not watch them, they are listed again after this many seconds.
 _LIST_SECONDS = 10.0
-# The most forwards of all services together. Each takes a descriptor and a local port, and a user who may create
-# services must not be able to use up all descriptors and ports, or to replace the forwards of other services.
+# The maximum number of forwards of all services together. Each takes a descriptor and a local port, and a user who may
+# create services must not be able to use up all descriptors and ports, or to replace the forwards of other services.
 MOST_FORWARDS = 1000
 # The most local ports that are stored, including those of deleted services.
 _MOST_PORTS = 4 * MOST_FORWARDS

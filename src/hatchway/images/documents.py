@@ -24,13 +24,15 @@ DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 MANIFEST_LIMIT = 4 << 20
 # The largest configuration, in bytes. Its history and labels make it longer than a manifest.
 CONFIG_LIMIT = 8 << 20
-# The most layers. Overlay file systems take some 500 lower directories; Docker refuses more than 127 layers.
+# The maximum number of layers. Overlay file systems take some 500 lower directories; Docker refuses more than 127
+# layers.
 MOST_LAYERS = 500
-# The most values in a document. Millions of empty lists fit into a manifest, and parsing them takes seconds.
+# The maximum number of values in a document. Millions of empty lists fit into a manifest, and parsing them takes
+# seconds.
 _MOST_VALUES = 20_000
 # The largest size of a blob that a manifest may state, in bytes.
 _LARGEST_BLOB = 1 << 46
-# The most entries of a list or map in a configuration.
+# The maximum number of entries of a list or map in a configuration.
 _MOST_ENTRIES = 10_000
 
 

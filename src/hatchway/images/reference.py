@@ -11,7 +11,7 @@ from dataclasses import dataclass
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_TAG = "latest"
 _OFFICIAL = "library/"
-# The most characters of registry and repository together.
+# The maximum number of characters of registry and repository together.
 _LONGEST = 255
 
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"

@@ -20,7 +20,7 @@ from hatchway.proxy.socketerrors import describe
 TIMEOUT = 10.0
 # Seconds after which the next address is tried, too. Earlier attempts continue (RFC 8305 section 5).
 _NEXT_ADDRESS = 0.25
-# The most bytes of the head of a proxy's answer.
+# The maximum number of bytes of the head of a proxy's answer.
 _LARGEST_HEAD = 16 * 1024
 # TCP keep-alive (seconds, seconds, probes): a connection whose peer no longer answers is closed after about 30 s.
 _IDLE, _INTERVAL, _PROBES = 15, 5, 3

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 V = TypeVar("V")
 
-# The most events that wait to be sent, and the most entries of each table.
+# The maximum number of events that wait to be sent, and the maximum number of entries of each table.
 _QUEUE = 1000
 _REMEMBERED = 4096
 # The `_SIMILAR`th different message with the same reason, and all later messages, are combined into one event, until
@@ -33,10 +33,11 @@ _SIMILAR_SECONDS = 600.0
 # `_BURST` events about one object may be reported at once; after that, one every `_REFILL_SECONDS`.
 _BURST = 25
 _REFILL_SECONDS = 300.0
-# The most attempts to send one event, and the seconds before the second attempt. Each further pause is twice as long.
+# The maximum number of attempts to send one event, and the seconds before the second attempt. Each further pause is
+# twice as long.
 _TRIES = 4
 _FIRST_RETRY = 0.5
-# The most characters of a message; the rest is cut off.
+# The maximum number of characters of a message; the rest is cut off.
 _MESSAGE_LIMIT = 1024
 # The form of an Event's name (apimachinery `pkg/util/validation/validation.go`, `IsDNS1123Subdomain`).
 _NAME_LIMIT = 253

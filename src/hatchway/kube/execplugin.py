@@ -24,7 +24,7 @@ from hatchway.kube.serversettings import Plugin, Settings
 _PATIENCE_WITH_PERSON = 600.0
 _PATIENCE = 60.0
 _KEPT = 2000
-# The most bytes of a plugin's output, which contains a token, or a certificate and a key.
+# The maximum number of bytes of a plugin's output, which contains a token, or a certificate and a key.
 _LARGEST = 1 << 20
 
 

@@ -25,7 +25,7 @@ from hatchway.target import DEFAULT_PORTS, Target, TargetError, format_argument
 
 # The DNS label in the door's URLs of Ingress hosts: HOST.ingress.localhost.
 LABEL: Final = "ingress"
-# The most objects of a kind that are read, and the most hosts that are returned.
+# The maximum number of objects of a kind that are read, and the maximum number of hosts that are returned.
 _MOST_OBJECTS: Final = 20_000
 _MOST_HOSTS: Final = 5_000
 # A host name in lower case (RFC 1123), perhaps with a wildcard in place of its first label.

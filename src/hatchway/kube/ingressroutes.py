@@ -22,9 +22,9 @@ _TOKEN = re.compile(
 _ARGUMENT = re.compile(r"`([^`]*)`|\"((?:[^\"\\]|\\.)*)\"")
 # The matchers of hosts in rules for HTTP and in rules of an IngressRouteTCP.
 _HOST_MATCHERS: Final = ("Host", "HostSNI")
-# The most characters of a rule. Longer rules count as rules without hosts, to limit the time for parsing.
+# The maximum number of characters of a rule. Longer rules count as rules without hosts, to limit the time for parsing.
 _LONGEST: Final = 4096
-# The most characters of all rules of one object together: other users of the cluster may write many rules.
+# The maximum number of characters of all rules of one object together: other users of the cluster may write many rules.
 _LONGEST_TOGETHER: Final = 32768
 _MOST_ROUTES: Final = 100
 

@@ -21,7 +21,7 @@ from hatchway.target import Kind
 
 # Seconds for which an object stays in the cache.
 _KEPT_SECONDS = 10.0
-# The most bytes of JSON of all cached objects together.
+# The maximum number of bytes of JSON of all cached objects together.
 _KEPT_BYTES = 4 * 1024 * 1024
 
 

@@ -31,7 +31,7 @@ from hatchway.proxy.routing import ProxyError, Upstream
 _NEAR_END = 10.0
 _PATIENCE = 30.0
 _LARGEST = 1 << 20
-# The most redirects that are followed, as in Go's net/http.
+# The maximum number of redirects that are followed, as in Go's net/http.
 _REDIRECTS = 10
 _LOG_IN_AGAIN = "log in again where this kubeconfig comes from; it holds tokens of an OpenID Connect provider"
 

@@ -10,7 +10,7 @@ from hatchway.errors import HatchwayError
 from hatchway.kube.api import Client, Object
 from hatchway.printable import printable
 
-# The most seconds until a container runs: scheduling, pulling its image and starting it together.
+# The maximum number of seconds until a container runs: scheduling, pulling its image and starting it together.
 PATIENCE: Final = 120.0
 _LETTERS: Final = "bcdfghjklmnpqrstvwxz2456789"
 # Reasons of the state "waiting" that do not end without a change of the pod.

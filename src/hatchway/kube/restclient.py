@@ -20,7 +20,7 @@ from hatchway.kube.relist import replace_known
 # Inside the class below, the name `list` is a method, so the type needs another name.
 _Objects = list[Object]
 
-# The most objects in one page of a list.
+# The maximum number of objects in one page of a list.
 _PAGE = 500
 # The `timeoutSeconds` of watches. A dead connection is noticed after this time at the latest.
 WATCH_SECONDS = 290

@@ -11,7 +11,8 @@ import contextlib
 import socket
 import ssl
 
-# The most bytes that wait to be written in one direction. Beyond this, reading for that direction is paused.
+# The maximum number of bytes that wait to be written in one direction. Beyond this, reading for that direction is
+# paused.
 _BUFFER = 256 * 1024
 _PIECE = 64 * 1024
 _LARGEST_HEAD = 16 * 1024

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 logger = logging.getLogger("hatchway.proxy")
 
-# The most connections that are accepted in one iteration of the event loop. Without a limit, a flood of connections
-# would stop other work: with TLS, each one takes about a millisecond, most of it in later iterations.
+# The maximum number of connections that are accepted in one iteration of the event loop. Without a limit, a flood of
+# connections would stop other work: with TLS, each one takes about a millisecond, most of it in later iterations.
 _AT_ONCE: Final = 16
 _PAUSE_SECONDS: Final = 1.0
 _RESET: Final = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds

@@ -27,7 +27,7 @@ HOP_BY_HOP: Final = frozenset(
     }
 )
 _FRAMED: Final = HOP_BY_HOP | {b"content-length"}
-# The largest Content-Length, and the most members of a list.
+# The largest Content-Length, and the maximum number of members of a list.
 _LONGEST: Final = (1 << 63) - 1
 _MEMBERS: Final = 1024
 # Fields that are kept even when `Connection` lists them, because later hops rely on them.

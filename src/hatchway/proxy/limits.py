@@ -31,8 +31,8 @@ class Limits:
     idle_upstreams_per_key: the most idle connections to one upstream.
     upstream_idle_timeout: how long an idle connection stays in the pool.
     upstream_tls_timeout: the longest time for a TLS handshake with an upstream.
-    connections_per_address: the most connections of one client address; further ones are reset. 0 for no limit: this
-        is for listeners whose clients all have the same address.
+    connections_per_address: the maximum number of connections of one client address; further ones are reset. 0 for no
+        limit: this is for listeners whose clients all have the same address.
     """
 
     head: int = 1024 * 1024

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 __all__ = ["read_server_name"]
 
-# The most bytes of a first message. Real clients send about 2 KiB; OpenSSL's limit is larger.
+# The maximum number of bytes of a first message. Real clients send about 2 KiB; OpenSSL's limit is larger.
 _LARGEST: Final = 64 * 1024
 _HEADER: Final = 5  # bytes of a record's header: type, version, length (RFC 8446 section 5.1)
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from hatchway.proxy.routing import Transform
 
-# The most bytes that a transform gets in one iteration of the event loop. The slowest input, a dense script, takes 20
-# ms.
+# The maximum number of bytes that a transform gets in one iteration of the event loop. The slowest input, a dense
+# script, takes 20 ms.
 _SLICE: Final = 64 * 1024
 
 

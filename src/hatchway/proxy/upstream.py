@@ -20,7 +20,7 @@ from hatchway.proxy.socketerrors import describe
 from hatchway.rewrite.gourl import quoted
 
 _BARE_LF = re.compile(rb"(?<!\r)\n")
-# The most bytes of a malformed line that an error message shows.
+# The maximum number of bytes of a malformed line that an error message shows.
 _SHOWN = 100
 
 

@@ -19,7 +19,7 @@ _MOST_ATTEMPTS: Final = 5
 # Seconds for which connecting is retried while the API server cannot be reached; the first and the longest pause.
 _AWAY_SECONDS: Final = 120.0
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 3.0
-# The most bytes that are stored of a command's standard error, and of the output of `Container.ask`.
+# The maximum number of bytes that are stored of a command's standard error, and of the output of `Container.ask`.
 _LONGEST_ERROR: Final = 4096
 _LONGEST_OUTPUT: Final = 64 * 1024
 

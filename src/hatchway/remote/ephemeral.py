@@ -15,7 +15,7 @@ from hatchway.kube.podstart import container_state, random_suffix, wait_until_ru
 
 IMAGE_HINT: Final = "--image chooses another image"
 
-# The most seconds to wait until the status of a container shows its end.
+# The maximum number of seconds to wait until the status of a container shows its end.
 _STATUS_SECONDS: Final = 3.0
 
 

@@ -18,11 +18,11 @@ from hatchway.errors import HatchwayError
 from hatchway.printable import printable
 from hatchway.remote.tarstream import Kind, Member
 
-# The most members of an archive. `_MOST_DIRECTORIES`: the most directories, and the most files to which hard links may
-# lead.
+# The maximum number of members of an archive. `_MOST_DIRECTORIES`: the maximum number of directories, and the maximum
+# number of files to which hard links may lead.
 MOST_MEMBERS: Final = 10_000_000
 _MOST_DIRECTORIES: Final = 1_000_000
-# The most names in a path, and the most bytes in one name.
+# The maximum number of names in a path, and the maximum number of bytes in one name.
 _DEEPEST: Final = 512
 _LONGEST_NAME: Final = 255
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -20,7 +20,7 @@ from hatchway.remote.loglines import LogReader
 # Seconds of silence before a connection counts as dead. It is long because logs may be silent for hours; TCP keep-alive
 # finds dead connections much earlier.
 _SILENCE: Final = 4 * 3600.0
-# The most logs that are followed at the same time. Each needs a connection.
+# The maximum number of logs that are followed at the same time. Each needs a connection.
 MOST: Final = 100
 _FIRST_RETRY, _LAST_RETRY = 0.1, 2.0
 # The number of failed attempts before a message is printed. A node that restarts is usually back by then.

@@ -39,7 +39,7 @@ _PROTOCOLS = "v5.channel.k8s.io, v4.channel.k8s.io"
 # that gets pings.
 _CONNECT_SECONDS, _ANSWER_SECONDS, _PING_SECONDS, _SILENT_SECONDS = 10.0, 60.0, 5.0, 60.0
 _LARGEST_HEAD = 64 * 1024
-# The most bytes of a frame. API servers send at most one copy buffer (32 KiB) in a frame.
+# The maximum number of bytes of a frame. API servers send at most one copy buffer (32 KiB) in a frame.
 _LARGEST_FRAME = 16 << 20
 _LARGEST_STATUS = 1 << 20
 _STDOUT, _STDERR, _ERROR = 1, 2, 3

@@ -15,9 +15,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# The most bytes of a body that is read. Pods have at most about 1.5 MB (etcd's limit).
+# The maximum number of bytes of a body that is read. Pods have at most about 1.5 MB (etcd's limit).
 _LARGEST = 4 << 20
-# The most bytes of a chunk's size line.
+# The maximum number of bytes of a chunk's size line.
 _LONGEST_LINE = 4096
 # The same annotation as in `kube/workload.py` (kubectl `pkg/cmd/util/podcmd/podcmd.go`).
 _DEFAULT_CONTAINER = "kubectl.kubernetes.io/default-container"

@@ -24,11 +24,11 @@ from hatchway.wire.channels import STDERR
 # The interrupted copy of a file with this many bytes or more is continued, if the copied bytes can be checked.
 # Smaller files are copied again.
 LARGE: Final = 4 << 20
-# The most files of a tree, bytes of all lines about them, and bytes of one such line.
+# The maximum number of files of a tree, bytes of all lines about them, and bytes of one such line.
 _MOST_FILES: Final = 1_000_000
 _MOST_BYTES: Final = 256 << 20
 _LONGEST_LINE: Final = 16 * 1024
-# The most bytes of names in one command, escaped as in the URL that carries them.
+# The maximum number of bytes of names in one command, escaped as in the URL that carries them.
 _NAMES_BYTES: Final = 6000
 
 _LIST: Final = 'cd "$1" && find "$2" -exec stat -c "%s %Y %f %n" {} +'

@@ -16,7 +16,7 @@ from hatchway.remote.ephemeral import IMAGE_HINT
 CONTAINER: Final = "shell"
 _LABELS: Final = {"app.kubernetes.io/managed-by": "hatchway", "app.kubernetes.io/component": "shell"}
 _SELECTOR: Final = ",".join(f"{key}={value}" for key, value in _LABELS.items())
-# The most seconds by which the removal of the pod may delay the end of the process.
+# The maximum number of seconds by which the removal of the pod may delay the end of the process.
 _REMOVAL_SECONDS: Final = 10.0
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 BLOCK: Final = 512
-# The most bytes of a long name, of a pax header, and of a member's content.
+# The maximum number of bytes of a long name, of a pax header, and of a member's content.
 _LONGEST_NAME: Final = 16 * 1024
 _LARGEST_PAX: Final = 1 << 20
 _LARGEST: Final = 1 << 62

@@ -26,7 +26,7 @@ ElementKind = Literal["script", "style"]
 _NONCE = re.compile(rb"'nonce-([A-Za-z0-9+/_=-]+)'", re.IGNORECASE)
 _HASH = re.compile(rb"'(sha(?:256|384|512))-([A-Za-z0-9+/_-]+=*)'", re.IGNORECASE)
 _ALGORITHMS: Final = (b"sha256", b"sha384", b"sha512")
-# The most policies of a page. Normal pages have two or three.
+# The maximum number of policies of a page. Normal pages have two or three.
 _MOST_POLICIES: Final = 64
 _URL_SAFE: Final = bytes.maketrans(b"-_", b"+/")
 # The directives for each kind of element. The first one that is in the policy applies.

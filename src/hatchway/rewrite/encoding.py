@@ -14,7 +14,7 @@ from typing import Protocol
 GZIP = 16 + zlib.MAX_WBITS
 ZLIB = zlib.MAX_WBITS
 RAW_DEFLATE = -zlib.MAX_WBITS
-# The most bytes that are decoded at once: a few bytes may decode to a thousand times as many.
+# The maximum number of bytes that are decoded at once: a few bytes may decode to a thousand times as many.
 PIECE = 64 * 1024
 # zlib's fastest level, because each body is encoded for one reader only: compared with the default level, it takes a
 # quarter of the time and gives a fifth more bytes.

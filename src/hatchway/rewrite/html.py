@@ -19,7 +19,7 @@ from collections.abc import Callable
 from hatchway.rewrite.urlrules import UrlRule
 from hatchway.rewrite.vocabulary import KUBERNETES_URLS, attributes
 
-# The most bytes of a value that is rewritten. Longer values are `data:` URLs or hostile.
+# The maximum number of bytes of a value that is rewritten. Longer values are `data:` URLs or hostile.
 VALUE_LIMIT = 64 * 1024
 # No element or attribute in the table has a longer name.
 _NAME_LIMIT = 16

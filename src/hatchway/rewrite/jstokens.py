@@ -18,8 +18,8 @@ from typing import Final
 
 from hatchway.rewrite import vocabulary
 
-# The most bytes after and before a word that a decision reads. This many bytes are kept in memory, so that the result
-# does not depend on how the input is cut into pieces.
+# The maximum number of bytes after and before a word that a decision reads. This many bytes are kept in memory, so that
+# the result does not depend on how the input is cut into pieces.
 AHEAD: Final = 1024
 BEHIND: Final = 1024
 # The beginning of a chain of names (`a.b.c`) is searched in this many bytes before its end.

@@ -36,7 +36,7 @@ _ALWAYS: Final = frozenset((b"script", b"style", b"meta"))
 # The number of bytes in which browsers search for a page's charset declaration, and the pattern of such a declaration.
 _PRESCAN: Final = 1024
 _CHARSET: Final = re.compile(rb"<meta[\s/][^>]{0,200}?charset\s*=\s*[\"']?\s*([A-Za-z0-9_:.-]{1,40})", re.IGNORECASE)
-# The most bytes of a scheme and the characters around it.
+# The maximum number of bytes of a scheme and the characters around it.
 _MARGIN: Final = 16
 
 

@@ -18,7 +18,7 @@ from hatchway.target import Target, format_argument
 ANY_PROTOCOL: Final = RouteCapabilities(
     authorization=True, methods=True, codings=True, unchanged=True, transparent=True, any_protocol=True
 )
-# The most targets whose routes are cached.
+# The maximum number of targets whose routes are cached.
 _MOST_ROUTES: Final = 4096
 
 

@@ -26,7 +26,7 @@ _WORDS: Final = {"api": "the API server's proxy", "forward": "port-forward", "ss
 _PINNED: Final = "as the command line says"
 # The seconds for which a choice that depends on the user's rights is valid.
 _VALID_SECONDS: Final = 30.0
-# The most targets whose choice is cached.
+# The maximum number of targets whose choice is cached.
 _MOST: Final = 4096
 
 

@@ -22,7 +22,7 @@ from hatchway.target import Target, format_argument
 _ASKED_SECONDS = 1.0
 # The seconds for which a workload's object is cached. Its selector never changes (apps/v1, batch/v1).
 _WORKLOAD_SECONDS = 10.0
-# The most targets whose pods are cached.
+# The maximum number of targets whose pods are cached.
 _MOST_TARGETS = 4096
 
 # Called with the namespace and the name of a pod that has ended, or was deleted.

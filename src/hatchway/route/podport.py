@@ -14,7 +14,7 @@ from hatchway.kube.selectors import selector_is_empty, selector_matches
 from hatchway.kube.wellknown import SERVICE_NAME
 from hatchway.numerals import is_digits
 
-# The most pods that a reason names.
+# The maximum number of pods that a reason names.
 _NAMED = 3
 
 

@@ -14,8 +14,8 @@ from typing import Protocol
 
 from hatchway.route.podport import PodPort
 
-# The most streams of a session without flow control for single streams; the most streams of a session with such flow
-# control; the most sessions with one pod.
+# The maximum number of streams of a session without flow control for single streams; the maximum number of streams of a
+# session with such flow control; the maximum number of sessions with one pod.
 _STREAMS, _CONTROLLED_STREAMS, _SESSIONS = 64, 1024, 64
 # A session that has carried this many streams gets no new streams, because the numbers of streams are limited.
 _LIFETIME = 100_000

@@ -17,7 +17,8 @@ from hatchway.route.podport import PodPort
 from hatchway.route.podsessions import PooledSession
 from hatchway.target import Target
 
-# The most bytes that are stored. A connection that has sent more without an answer is not tried on another pod.
+# The maximum number of bytes that are stored. A connection that has sent more without an answer is not tried on another
+# pod.
 KEPT = 64 * 1024
 # A connection that has moved this many bytes may hold up the other connections of its session.
 BUSY = 1 << 20

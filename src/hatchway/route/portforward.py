@@ -34,7 +34,7 @@ _SEEN_SECONDS: Final = 5.0
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 0.5
 # How long a positive rights check is remembered, in seconds.
 _RIGHTS_SECONDS: Final = 30.0
-# The most pods that one connection tries.
+# The maximum number of pods that one connection tries.
 _MOST_PODS: Final = 5
 
 

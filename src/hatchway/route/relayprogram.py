@@ -30,14 +30,15 @@ import struct
 import sys
 import time
 
-# The most connections at the same time, each with two descriptors; and the most additional connections whose first line
-# has not arrived.
+# The maximum number of connections at the same time, each with two descriptors; and the maximum number
+# of further connections whose first line has not arrived.
 MOST_CONNECTIONS, SPARE = 1000, 64
-# The most bytes of the first line.
+# The maximum number of bytes of the first line.
 LONGEST_LINE = 512
 # Seconds for the first line, and for connecting.
 LINE_SECONDS, DIAL_SECONDS = 10.0, 10.0
-# Reading from one side is paused while this many bytes wait to be sent to the other side; the most bytes of one read.
+# Reading from one side is paused while this many bytes wait to be sent to the other side; the maximum number of bytes
+# of one read.
 HIGH_WATER, PIECE = 32 * 1024, 64 * 1024
 # The environment variable with the pod's own loopback address, in Hatchway's clusters without network namespaces.
 ADDRESS = "HATCHWAY_POD_IP"

@@ -46,7 +46,7 @@ _NEEDED: Final = (
 # How long the relay may take to answer (seconds): first for a request, for which the relay tries to connect for ten
 # seconds; then for a renewal.
 _ANSWER_SECONDS, _RENEWAL_SECONDS = 15.0, 10.0
-# The most relays that one connection tries: the first one may have ended a moment ago.
+# The maximum number of relays that one connection tries: the first one may have ended a moment ago.
 _RELAYS: Final = 2
 # The cause for each kind of error that the relay reports (`RelayAnswer.kind`).
 _CAUSES: Final = {"refused": Unreached.REFUSED, "name": Unreached.MISSING}

@@ -20,7 +20,7 @@ _LOGIN_SECONDS: Final = 20.0
 # connection counts as lost.
 _ALIVE_SECONDS: Final = 10.0
 _UNANSWERED: Final = 3
-# The most bytes of one stream that the node may send before any of them is read (the window).
+# The maximum number of bytes of one stream that the node may send before any of them is read (the window).
 _WINDOW: Final = 2 * 1024 * 1024
 
 

@@ -24,7 +24,7 @@ from hatchway.wire.socks import Reply
 
 log = logging.getLogger(__name__)
 
-# The most clients at the same time; the connections of further clients are closed at once.
+# The maximum number of clients at the same time; the connections of further clients are closed at once.
 MOST_CLIENTS: Final = 2048
 # How long a client may take to send its request (seconds).
 _OPENING_SECONDS: Final = 20.0

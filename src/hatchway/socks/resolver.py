@@ -24,7 +24,7 @@ _FOUND_SECONDS: Final = 10.0
 _MISSING_SECONDS: Final = 2.0
 # Seconds between two searches for similar names.
 _SUGGESTION_SECONDS: Final = 1.0
-# The most answers that are kept.
+# The maximum number of answers that are kept.
 _MOST: Final = 4096
 
 

@@ -14,8 +14,9 @@ from typing import Final
 
 from hatchway.proxy.join import EarlyReceiver, reset
 
-# The most bytes and seconds in which a client's first line must end. A longer line that begins like a request counts as
-# a request. A line that takes longer counts as another protocol: browsers send a request's line without a pause.
+# The maximum number of bytes and seconds in which a client's first line must end. A longer line that begins like a
+# request counts as a request. A line that takes longer counts as another protocol: browsers send a request's line
+# without a pause.
 _LONGEST_LINE: Final = 16 * 1024
 _LINE_SECONDS: Final = 2.0
 # Bytes that the server may send before its client has read them.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _Objects = list[Object]
 # URL schemes → True if the program speaks TLS.
 _SCHEMES = {"http": False, "https": True, "ws": False, "wss": True}
-# The most seconds for the description of a failed test's namespace.
+# The maximum number of seconds for the description of a failed test's namespace.
 _REPORT_SECONDS = 5.0
 
 

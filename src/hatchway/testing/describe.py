@@ -14,7 +14,7 @@ from hatchway.printable import printable
 
 # The most Events, pods, containers' logs, lines of each log and characters of one line that are shown.
 _EVENTS, _PODS, _LOGS, _LINES, _WIDTH = 20, 10, 10, 20, 300
-# The most bytes of one log that are read.
+# The maximum number of bytes of one log that are read.
 _LOG_BYTES = 64 * 1024
 
 

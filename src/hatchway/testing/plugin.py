@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hatchway.testing.cluster import Cluster, Namespace
 
 _NETWORKS = ("auto", "private", "loopback")
-# The most namespaces in a report, and the most characters about each.
+# The maximum number of namespaces in a report, and the maximum number of characters about each.
 _NAMESPACES, _CHARACTERS = 3, 20_000
 _WORKER_OUTPUT = "hatchway_kept"
 

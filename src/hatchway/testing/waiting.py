@@ -15,7 +15,7 @@ from hatchway.testing.problems import ClusterError, WaitTimeout
 from hatchway.testing.resources import ResourceType
 from hatchway.testing.session import ClusterSession
 
-# The most states of an object that wait for a slow condition; older ones are dropped.
+# The maximum number of states of an object that wait for a slow condition; older ones are dropped.
 _STATES = 100
 # Seconds to wait for the first answer of the API server, even if the timeout is shorter.
 _ANSWER_SECONDS = 10.0

@@ -27,7 +27,7 @@ STREAM_TYPES: Final = {b"stdin": STDIN, b"stdout": STDOUT, b"stderr": STDERR, b"
 
 # The largest width and height of a terminal in characters (struct winsize).
 _LARGEST_SIDE: Final = 65535
-# The most characters of a message in a Status.
+# The maximum number of characters of a message in a Status.
 _LONGEST_MESSAGE: Final = 64 * 1024
 
 

@@ -6,11 +6,11 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-# The most bytes of the line that answers a request.
+# The maximum number of bytes of the line that answers a request.
 LONGEST_LINE: Final = 1024
-# The most bytes of a UDP datagram.
+# The maximum number of bytes of a UDP datagram.
 LONGEST_DATAGRAM: Final = 0xFFFF
-# The most characters of a host name.
+# The maximum number of characters of a host name.
 _LONGEST_HOST: Final = 253
 
 

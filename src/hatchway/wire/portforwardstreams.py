@@ -31,11 +31,11 @@ OFFER_FIELD: Final = b"X-Hatchway-Port-Forward"
 PAIR_TIMEOUT: Final = 30.0
 
 _ERROR, _DATA = b"error", b"data"
-# The most streams that wait for the second stream of their pair.
+# The maximum number of streams that wait for the second stream of their pair.
 _WAITING: Final = 1024
-# The most bytes of an error's text in a header.
+# The maximum number of bytes of an error's text in a header.
 _LONGEST_TEXT: Final = 4096
-# The most bytes of the header `requestID`.
+# The maximum number of bytes of the header `requestID`.
 _LONGEST_ID: Final = 256
 
 

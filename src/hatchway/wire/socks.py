@@ -13,7 +13,7 @@ from typing import Final
 
 # The first byte of SOCKS 4 and SOCKS 5. Any other first byte belongs to another protocol.
 VERSIONS: Final = (4, 5)
-# The most bytes of a user name and a host name in SOCKS 4a; the same limit as in RFC 1928.
+# The maximum number of bytes of a user name and a host name in SOCKS 4a; the same limit as in RFC 1928.
 _LONGEST: Final = 255
 _CONNECT: Final = 1
 _NO_AUTHENTICATION: Final = 0

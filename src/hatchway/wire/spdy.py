@@ -43,9 +43,9 @@ GOAWAY_PROTOCOL_ERROR: Final = 1
 
 _LARGEST_ID: Final = 0x7FFFFFFF
 _LARGEST_WINDOW: Final = 0x7FFFFFFF
-# The most bytes in a DATA frame. A longer frame would delay the other streams.
+# The maximum number of bytes in a DATA frame. A longer frame would delay the other streams.
 _FRAME: Final = 256 * 1024
-# The most frames of the peer, between two calls of `data_to_send`, that must be answered.
+# The maximum number of frames of the peer, between two calls of `data_to_send`, that must be answered.
 _ANSWERS: Final = 1000
 
 

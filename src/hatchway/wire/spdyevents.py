@@ -16,10 +16,10 @@ class SpdyError(Exception):
 class SpdyLimits:
     """Limits on the data that a session stores for a peer.
 
-    streams: the most streams of the peer that are open at the same time; further streams are refused.
-    control: the most bytes of a control frame.
-    header_block: the most bytes of a block of headers after decompression.
-    headers: the most headers in one block.
+    streams: the maximum number of streams of the peer that are open at the same time; further streams are refused.
+    control: the maximum number of bytes of a control frame.
+    header_block: the maximum number of bytes of a block of headers after decompression.
+    headers: the maximum number of headers in one block.
     window: bytes that a peer with flow control may send on a new stream before any of these bytes is consumed.
     largest_window: the largest window. The window of a stream grows while the stream's reader is as fast as the peer.
     """

@@ -97,7 +97,7 @@ class FrameReader:
 
     DATA frames are passed on piece by piece as they arrive, and are never collected. Control frames are collected.
 
-    control: the most bytes of a control frame; a longer one raises SpdyError.
+    control: the maximum number of bytes of a control frame; a longer one raises SpdyError.
     """
 
     __slots__ = ("_control", "_fin", "_held", "_left", "_stream_id")

@@ -60,8 +60,8 @@ class HeaderWriter:
 class HeaderReader:
     """Decompresses the header blocks of one direction of a session.
 
-    size: the most bytes of one block after decompression; a larger block raises HeaderError.
-    count: the most headers in one block; a block with more raises HeaderError.
+    size: the maximum number of bytes of one block after decompression; a larger block raises HeaderError.
+    count: the maximum number of headers in one block; a block with more raises HeaderError.
     """
 
     def __init__(self, size: int, count: int) -> None:

@@ -29,7 +29,7 @@ _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = 0, 1, 2, 8, 9, 10
 _FIN: Final = 0x80
 _MASKED: Final = 0x80
 _LARGEST_CONTROL: Final = 125
-# The most pings that the peer may send between two calls of `data_to_send`.
+# The maximum number of pings that the peer may send between two calls of `data_to_send`.
 _ANSWERS: Final = 1000
 
 _u16 = struct.Struct(">H")
@@ -91,8 +91,8 @@ class WebSocket:
     Pings are answered automatically.
 
     client: True for the client, which masks the bytes that it sends.
-    largest: the most bytes of a received message. None when the messages only carry a byte stream: received
-        bytes are then returned at once as `Piece`s, and messages are never collected.
+    largest: the maximum number of bytes of a received message. None when the messages only carry a byte stream:
+        received bytes are then returned at once as `Piece`s, and messages are never collected.
     """
 
     def __init__(self, *, client: bool, largest: int | None) -> None:

@@ -24,7 +24,7 @@ from hatchway.proxy.routing import Upstream
 
 __all__ = ["Backends", "ResolvedBackend"]
 
-# The most endpoints of one backend; further endpoints get no requests.
+# The maximum number of endpoints of one backend; further endpoints get no requests.
 _MAX_ENDPOINTS = 1000
 # The most Services whose endpoints are cached.
 MAX_KNOWN = 20_000

@@ -20,8 +20,8 @@ __all__ = ["CertificateStore", "LoadedCertificate", "make_default_context"]
 # The most Secrets whose contexts are cached; each context takes about 50 KiB.
 MAX_CERTIFICATES = 2000
 _LARGEST = 256 * 1024
-# The most bytes of a private key: enough for RSA with 8192 bits (the most that Go's crypto/tls accepts). With a larger
-# key, each handshake would delay all other clients by a large part of a second.
+# The maximum number of bytes of a private key: enough for RSA with 8192 bits (the most that Go's crypto/tls accepts).
+# With a larger key, each handshake would delay all other clients by a large part of a second.
 _LARGEST_KEY = 4800
 _NAME = "Hatchway's default certificate"
 # This runs in a separate process, because the library for certificates needs much memory.

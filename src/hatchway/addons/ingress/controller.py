@@ -26,11 +26,11 @@ _COMPONENT = "hatchway-ingress"
 _COLLECT = 0.02
 # How many rules are added to a table in one iteration of the event loop.
 _RULES_AT_ONCE = 500
-# How many certificates are loaded in one iteration of the event loop, and the most problems that are reported for one
-# Ingress.
+# How many certificates are loaded in one iteration of the event loop, and the maximum number of problems that are
+# reported for one Ingress.
 _CERTIFICATES_AT_ONCE = 20
 _MAX_PROBLEMS = 10
-# The most hosts with a certificate.
+# The maximum number of hosts with a certificate.
 _MAX_TLS_HOSTS = 50_000
 
 

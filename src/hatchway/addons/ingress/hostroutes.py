@@ -14,7 +14,7 @@ from hatchway.kube.objects import Key
 
 __all__ = ["MAX_RULES", "Conflict", "HostRoutes", "RouteTable", "wildcard_of"]
 
-# The most paths of all Ingresses together.
+# The maximum number of paths of all Ingresses together.
 MAX_RULES = 50_000
 
 
@@ -35,7 +35,7 @@ class HostRoutes:
     """The paths of one host.
 
     exact, prefixes: (Ingress, backend) by path. default: the backend for other paths.
-    longest: the length of the longest path in bytes. depth: the most elements of a prefix.
+    longest: the length of the longest path in bytes. depth: the maximum number of elements of a prefix.
     """
 
     exact: dict[bytes, tuple[Key, IngressBackend]] = field(default_factory=dict)

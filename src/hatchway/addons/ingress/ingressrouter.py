@@ -30,7 +30,7 @@ __all__ = ["IngressRouter"]
 
 _DOT_SEGMENT = re.compile(rb"/(?:\.|%2[eE]){1,2}(?:/|\Z)")
 _SHOWN = 200
-# The most endpoints that are tried for one request.
+# The maximum number of endpoints that are tried for one request.
 _TRIES = 5
 # The name in `CDN-Loop`, and how often a request may come through the controller.
 _LOOP, _NAME = b"cdn-loop", b"hatchway-ingress"

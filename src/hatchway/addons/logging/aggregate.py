@@ -44,7 +44,7 @@ class _Partial:
     Attributes:
         buckets: the buckets by their keys.
         other: the number of documents whose terms have no bucket.
-        error: the most documents that may be missing in the count of a bucket.
+        error: the maximum number of documents that may be missing in the count of a bucket.
         count, total, low, high: number, sum, minimum and maximum of the values, for metrics.
     """
 

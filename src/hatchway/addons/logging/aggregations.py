@@ -35,7 +35,7 @@ class TermsAggregation:
 
     Attributes:
         field: the field.
-        size: the most buckets, from 1 to MAX_TERMS.
+        size: the maximum number of buckets, from 1 to MAX_TERMS.
         order: "_count" or "_key".
         ascending: the direction of the order.
         minimum: buckets with fewer documents are left out.

@@ -55,7 +55,8 @@ class LoggingStore:
 
     Args:
         directory: the add-on's data.
-        limit: the most bytes on disk, for all indices together. When they exceed it, `bound` deletes daily log indices.
+        limit: the maximum number of bytes on disk, for all indices together. When they exceed it, `bound` deletes daily
+            log indices.
 
     Attributes:
         indices: the open indices by name.

@@ -317,7 +317,7 @@ class EsIndex:
 
         Args:
             query: a query of `build`.
-            limit: the most hits to return.
+            limit: the maximum number of hits to return.
             order: "" (score), "time" or "seq". Documents without a time come last.
             ascending: the direction for "time" and "seq".
             room: the memory for the documents; None: as much as one answer may have.

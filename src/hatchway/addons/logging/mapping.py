@@ -22,7 +22,7 @@ from hatchway.addons.logging import values
 
 TOKEN, WHOLE, PRESENT = "\0", "\1", "\2"
 FIELD_LIMIT = 1000
-# How many texts are cached with their terms, and the most characters of such a text.
+# How many texts are cached with their terms, and the maximum number of characters of such a text.
 _KEPT_TEXTS, _KEPT_LENGTH = 1024, 160
 DEPTH_LIMIT = 20
 _TIMESTAMP = "@timestamp"

@@ -15,7 +15,7 @@ from hatchway.addons.logging.messages import answer, decode, json_body, raw_body
 from hatchway.addons.logging.problems import EsProblem, illegal, too_large
 from hatchway.addons.logging.searchrequest import RESULT_WINDOW, parse_request
 
-# The most searches of one _msearch, and the most bytes of their answers.
+# The maximum number of searches of one _msearch, and the maximum number of bytes of their answers.
 _MOST_SEARCHES = 1000
 _MSEARCH_BYTES = 32 << 20
 

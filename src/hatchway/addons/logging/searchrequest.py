@@ -10,7 +10,8 @@ from hatchway.addons.logging import aggregations, dsl, lucene, values
 from hatchway.addons.logging.problems import EsProblem, failed_query, illegal, parsing
 from hatchway.addons.logging.query import MatchAll, Query, QueryError
 
-# The most hits that a search can return, `from` included; and the number up to which hits are counted by default.
+# The maximum number of hits that a search can return, `from` included; and the number up to which hits are counted by
+# default.
 RESULT_WINDOW = 10_000
 _TOTAL_HITS = 10_000
 # Parameters that are accepted and ignored.
@@ -40,7 +41,7 @@ class SearchRequest:
     Attributes:
         query: the documents to find.
         start: the index of the first hit to return (`from`).
-        size: the most hits to return.
+        size: the maximum number of hits to return.
         sort: the keys of the order, the most important one first; empty: by score.
         includes: patterns of the fields of `_source` to return; empty for all.
         excludes: patterns of the fields of `_source` to leave out.

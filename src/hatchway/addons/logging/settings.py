@@ -20,7 +20,7 @@ class LoggingSettings:
     Attributes:
         logs: the directory of the node's pod logs (HATCHWAY_LOG_DIR).
         data: the directory of the indices (HATCHWAY_LOG_DATA).
-        limit: the most bytes on disk for all indices (HATCHWAY_LOG_LIMIT; 1 GiB if not set).
+        limit: the maximum number of bytes on disk for all indices (HATCHWAY_LOG_LIMIT; 1 GiB if not set).
         host: the node's name (HATCHWAY_NODE_NAME; the machine's name if not set).
         address: the address to listen on (HATCHWAY_LOG_ADDRESS).
         port: the port of Elasticsearch's API (HATCHWAY_LOG_PORT; 9200 if not set).

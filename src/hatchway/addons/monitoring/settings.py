@@ -32,8 +32,8 @@ class MonitoringSettings:
 
     Attributes:
         data: the directory of the samples (HATCHWAY_MONITORING_DATA).
-        store: the most bytes of all samples (HATCHWAY_MONITORING_LIMIT; 192 MiB if not set), and how many hours they
-            are kept (HATCHWAY_MONITORING_HOURS; 24 if not set).
+        store: the maximum number of bytes of all samples (HATCHWAY_MONITORING_LIMIT; 192 MiB if not set), and how many
+            hours they are kept (HATCHWAY_MONITORING_HOURS; 24 if not set).
         scrape: seconds between two scrapes of a target (HATCHWAY_MONITORING_INTERVAL; 15 if not set).
         address: the address to listen on (HATCHWAY_MONITORING_ADDRESS).
         port: the port to listen on (HATCHWAY_MONITORING_PORT; 9090 if not set).

@@ -31,7 +31,7 @@ from hatchway.kube.objects import Key, is_finished, is_ready, key_of
 RESOURCE = "endpoints"
 MANAGED_BY = "endpoints.kubernetes.io/managed-by"
 OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
-# The most addresses of one Endpoints object (maxCapacity).
+# The maximum number of addresses of one Endpoints object (maxCapacity).
 MAX_ADDRESSES = 1000
 
 

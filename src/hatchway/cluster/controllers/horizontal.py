@@ -18,7 +18,8 @@ from hatchway.kube.api import Object
 from hatchway.kube.objects import Key
 
 RESOURCE = "horizontalpodautoscalers.autoscaling"
-# The most characters of the label selector in a Scale. In objects of custom types, this text may have any length.
+# The maximum number of characters of the label selector in a Scale. In objects of custom types, this text may have any
+# length.
 _LONGEST_SELECTOR = 16 * 1024
 
 

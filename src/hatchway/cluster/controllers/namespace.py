@@ -16,7 +16,7 @@ RESOURCE = "namespaces"
 FINALIZER = "kubernetes"
 # Seconds until the next check while objects are left. Deletions of Events, for example, are not watched.
 _LOOK_AGAIN = 0.5
-# The most objects that are deleted at the same time.
+# The maximum number of objects that are deleted at the same time.
 _AT_ONCE = 100
 
 

@@ -33,7 +33,7 @@ __all__ = ["ClaimsChanged", "DevicesOfPod", "PodDevices"]
 
 _NOT_THERE = "resourceclaim not available on the node"
 _NONE = "cannot allocate all claims"
-# The most seconds of processor time for the expressions of one decision.
+# The maximum number of seconds of processor time for the expressions of one decision.
 _MOST_SECONDS = 5.0
 
 

@@ -23,10 +23,11 @@ __all__ = ["CLAIM_FINALIZER", "MOST_CONSUMERS", "ResourceClaimController"]
 
 # The finalizer of a claim that is allocated.
 CLAIM_FINALIZER = "resource.kubernetes.io/delete-protection"
-# The most pods that may use one claim.
+# The maximum number of pods that may use one claim.
 MOST_CONSUMERS = 256
 _POD_CLAIM = "resource.kubernetes.io/pod-claim-name"
-# The most characters of a generateName. The API server adds five random characters, and a name has at most 63.
+# The maximum number of characters of a generateName. The API server adds five random characters, and a name has at most
+# 63.
 _LONGEST_BASE = 57
 _POD, _CLAIM = "pod", "claim"
 

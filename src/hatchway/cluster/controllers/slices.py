@@ -13,7 +13,7 @@ from hatchway.errors import ApiError
 from hatchway.kube.api import Client, Object
 from hatchway.kube.wellknown import ENDPOINT_SLICES
 
-# The most endpoints of one slice (kube-controller-manager's --max-endpoints-per-slice).
+# The maximum number of endpoints of one slice (kube-controller-manager's --max-endpoints-per-slice).
 MAX_ENDPOINTS = 100
 
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 # The largest number of a user or group.
 LARGEST_ID = 2**31 - 1
 _NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
-# The most bytes that are read of each file. The files of distributions have a few thousand bytes.
+# The maximum number of bytes that are read of each file. The files of distributions have a few thousand bytes.
 _FILE_BYTES = 4 << 20
 _LINE_BYTES = 64 << 10
 # The most supplementary groups of a user; the kernel's own limit is 65536 (NGROUPS_MAX).

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple, NoReturn
 from hatchway.cluster.network.commandlookup import StartFailure
 from hatchway.cluster.network.linuxnamespaces import open_namespace
 
-# The most bytes of an error that are reported.
+# The maximum number of bytes of an error that are reported.
 ERROR_BYTES = 8192
-# The most bytes of any message: a user can have 65536 groups.
+# The maximum number of bytes of any message: a user can have 65536 groups.
 _MESSAGE_BYTES = 1 << 20
 # The first bytes of messages that are not errors: a request for a user namespace; the user of a container.
 _WANTED_USERS, _ACCOUNT = b"\0users ", b"\0account "

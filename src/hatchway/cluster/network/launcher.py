@@ -78,7 +78,8 @@ class NetworkSettings:
     log: the file that the agent and the network write to.
     env: the agent's environment; None for this process's environment.
     hidden: paths that no pod may see although they lie below a directory that pods see.
-    start_seconds: the most seconds that the start of a container, or of an exec, may take in the private network.
+    start_seconds: the maximum number of seconds that the start of a container, or of an exec, may take in the private
+        network.
     published: addresses of this machine on which the private network may publish node ports.
     egress: how the private network reaches other networks; None: not at all.
     """

@@ -113,7 +113,7 @@ class Netlink:
         self._request(_RTM_NEWLINK, _link(index, _IFF_UP, _IFF_UP), f"switch interface {index} on")
 
     def set_mtu(self, index: int, size: int) -> None:
-        """Set the most bytes of a packet on an interface."""
+        """Set the maximum number of bytes of a packet on an interface."""
         body = _link(index) + attribute(_IFLA_MTU, struct.pack("=I", size))
         self._request(_RTM_NEWLINK, body, f"set the MTU of interface {index}")
 

@@ -19,7 +19,7 @@ from hatchway.cluster.network import mountcalls
 from hatchway.cluster.network import syscalls as linux
 
 UPPER, _WORK, _NOTHING = "upper", "work", "nothing"
-# The most bytes of a file system's options that mount(2) reads, including the final null character.
+# The maximum number of bytes of a file system's options that mount(2) reads, including the final null character.
 _OPTIONS_BYTES = 4096
 _RELEASE = re.compile(r"(\d{1,9})\.(\d{1,9})")
 # Errors by which the kernel reports that an overlay is not supported on this machine or file system.

@@ -96,7 +96,7 @@ def make_node_space(template: Template, own: Namespaces, name: str, own_pids: in
     """Make a node's PID namespace. Raises OSError.
 
     own: the node's other namespaces. name: the reaper's name. own_pids: the caller's PID namespace.
-    limit: the most processes in the new namespace.
+    limit: the maximum number of processes in the new namespace.
     """
     linux.unshare(linux.CLONE_NEWPID)
     try:

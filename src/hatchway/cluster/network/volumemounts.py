@@ -16,8 +16,8 @@ from hatchway.cluster.network import syscalls as linux
 from hatchway.cluster.network.mounts import make_empty, make_read_only
 from hatchway.cluster.network.roottemplate import Template
 
-# The most bytes that a container may write to a directory that `_mirror` has made. The directory's entries do not
-# count.
+# The maximum number of bytes that a container may write to a directory that `_mirror` has made. The directory's entries
+# do not count.
 _MIRROR_BYTES = 16 << 20
 
 

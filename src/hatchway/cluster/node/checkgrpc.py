@@ -27,8 +27,8 @@ _CODES = (
 # gRPC status codes for HTTP statuses of servers that speak HTTP/2 but not gRPC (http-grpc-status-mapping.md).
 _OF_HTTP = {400: _INTERNAL, 401: 16, 403: 7, 404: _UNIMPLEMENTED, 429: _UNAVAILABLE, 502: 14, 503: 14, 504: 14}
 _RETRY_SECONDS = 1.0
-# The most bytes of an answer. A valid answer has a few hundred bytes; a long answer in small frames would delay other
-# probes.
+# The maximum number of bytes of an answer. A valid answer has a few hundred bytes; a long answer in small frames would
+# delay other probes.
 _READ_LIMIT = 32 << 10
 _PIECE = 1024
 

@@ -22,7 +22,7 @@ from hatchway.kube.tls import unverified
 USER_AGENT = f"kube-probe/{KUBERNETES_MAJOR}.{KUBERNETES_MINOR}"
 BODY_LIMIT = 10 << 10
 _HEAD_LIMIT = 1 << 20
-# The most bytes of a body on the wire, with chunk sizes, chunk extensions and trailers.
+# The maximum number of bytes of a body on the wire, with chunk sizes, chunk extensions and trailers.
 _FRAMED_LIMIT = 256 << 10
 _REDIRECTS = 10
 _PIECE = 16384

@@ -24,7 +24,7 @@ from hatchway.numerals import is_digits
 Exec = Callable[[list[str], int], Awaitable[ContainerProcess]]
 
 _OUTPUT_LIMIT = 10240
-# The most seconds that a hook waits for a response. (Kubernetes sets no timeout for hooks.)
+# The maximum number of seconds that a hook waits for a response. (Kubernetes sets no timeout for hooks.)
 _HOOK_SECONDS = 24 * 3600.0
 
 

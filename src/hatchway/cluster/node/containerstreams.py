@@ -15,7 +15,8 @@ from hatchway.cluster.runtime import ContainerProcess
 from hatchway.cluster.terminalsize import set_terminal_size
 from hatchway.wire import channels
 
-# The most bytes of output that are read in one go. After that the container must wait, so that other pods' probes run.
+# The maximum number of bytes of output that are read in one go. After that the container must wait, so that other pods'
+# probes run.
 _BURST_BYTES = 4 << 20
 _BURST_SECONDS = 0.25
 # An attached client that reads nothing is detached after this many seconds, because the container's output waits for
@@ -249,7 +250,8 @@ class ContainerStreams:
     async def drain(self, patience: float = 2.0) -> None:
         """Read the rest of the output of a process that has ended, then close the log.
 
-        patience: the most seconds to wait for descendants that outlive the process and keep the pipes open.
+        patience: the maximum number of seconds to wait for descendants that outlive the process and keep the pipes
+            open.
         """
         self._close_given()
         self._ending = True

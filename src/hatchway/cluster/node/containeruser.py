@@ -8,7 +8,7 @@ from hatchway.kube.api import Object
 
 __all__ = ["container_user", "parse_user"]
 
-# The most characters to read of a file in /proc. A process may have 65536 supplementary groups.
+# The maximum number of characters to read of a file in /proc. A process may have 65536 supplementary groups.
 _MOST_CHARACTERS = 1 << 20
 _ROOT = {"linux": {"uid": 0, "gid": 0, "supplementalGroups": [0]}}
 

@@ -25,9 +25,10 @@ __all__ = ["ImageStock", "ImageUnpacker", "PullingService", "UnpackedImage"]
 
 log = logging.getLogger(__name__)
 
-# The most images in a node's status, and the most names of each image in the status (`nodestatus/setters.go`).
+# The maximum number of images in a node's status, and the maximum number of names of each image in the status
+# (`nodestatus/setters.go`).
 _MOST_IMAGES, _MOST_NAMES = 50, 5
-# The most images that are unpacked at a time; more would only compete for the disk.
+# The maximum number of images that are unpacked at a time; more would only compete for the disk.
 _UNPACKED_AT_ONCE = 2
 
 

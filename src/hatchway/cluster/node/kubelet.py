@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 _METER = Meter()
 # A pod whose worker has failed is started again after this many seconds.
 _CRASH_SECONDS = 10.0
-# The most seconds to wait for the first statuses of pods that are older than this kubelet.
+# The maximum number of seconds to wait for the first statuses of pods that are older than this kubelet.
 _STATUS_SECONDS = 3.0
 
 

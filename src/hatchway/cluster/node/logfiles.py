@@ -57,7 +57,7 @@ class LineEncoder:
     """Turns the output of a container into lines of its log file. Pure.
 
     stream: `stdout` or `stderr`, which is written into each line.
-    limit: the most bytes of output in one line of the file; longer lines are split into parts (tag P).
+    limit: the maximum number of bytes of output in one line of the file; longer lines are split into parts (tag P).
     """
 
     def __init__(self, stream: bytes, limit: int = LINE_LIMIT) -> None:

@@ -16,7 +16,7 @@ fe00::0\tip6-mcastprefix
 fe00::1\tip6-allnodes
 fe00::2\tip6-allrouters
 """
-# The most characters of a host name in the kernel; and the length to which longer pod names are cut
+# The maximum number of characters of a host name in the kernel; and the length to which longer pod names are cut
 # (truncatePodHostnameIfNeeded).
 _KERNEL_NAME, _HOSTNAME = 64, 63
 _HOST_FILE = Path("/etc/resolv.conf")

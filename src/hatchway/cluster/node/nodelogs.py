@@ -29,7 +29,7 @@ from hatchway.proxy.routing import App, Decision, Respond, Scope
 
 DIRECTORY = "/var/log"
 _PIECE = 65536
-# The most names in a listing. (A pod with a hostPath can create any number of files.)
+# The maximum number of names in a listing. (A pod with a hostPath can create any number of files.)
 _NAMES = 10_000
 _HTML, _TEXT = b"text/html; charset=utf-8", b"text/plain; charset=utf-8"
 

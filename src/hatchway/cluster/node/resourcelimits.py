@@ -15,7 +15,7 @@ def container_limit(container: Object, resource: str) -> str | None:
 
 
 def memory_limit(pod: Object, size_limit: str | None, allocatable: Mapping[str, str]) -> int | None:
-    """Return the most bytes in an emptyDir in memory (calculateEmptyDirMemorySize); None for no limit.
+    """Return the maximum number of bytes in an emptyDir in memory (calculateEmptyDirMemorySize); None for no limit.
 
     This is the smallest of its sizeLimit, the sum of the containers' memory limits (if all have one), and the node's
     memory.

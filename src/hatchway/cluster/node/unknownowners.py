@@ -20,7 +20,8 @@ MESSAGE = (
     "with other users has used the volume. Give your user its former range in /etc/subuid and /etc/subgid again (with "
     "newuidmap), and restart the cluster; `hatchway status` shows its users, and docs/users.md explains what to do"
 )
-# The most files, and levels of directories, to examine. A database's files are at the top of a volume, or in a subPath.
+# The maximum number of files, and levels of directories, to examine. A database's files are at the top of a volume, or
+# in a subPath.
 _MOST_FILES, _DEEPEST = 1000, 2
 _FIND = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 

@@ -18,7 +18,7 @@ from hatchway.printable import printable
 from hatchway.target import Kind, Target, TargetError
 
 PATH: Final = PREFIX + "exposure"
-# The most findings and other rows on a page. The command line prints all.
+# The maximum number of findings and other rows on a page. The command line prints all.
 MOST_FINDINGS: Final = 200
 MOST_WAYS: Final = 1000
 _LOCATIONS: Final = 4

@@ -34,11 +34,11 @@ from hatchway.target import Target, TargetError
 
 logger = logging.getLogger("hatchway.door")
 
-# The most items that are made in one iteration of the event loop; this takes two milliseconds.
+# The maximum number of items that are made in one iteration of the event loop; this takes two milliseconds.
 _BATCH = 25
-# The most items in one message, so that a page can display the first items while the others are made.
+# The maximum number of items in one message, so that a page can display the first items while the others are made.
 _SEND = 400
-# The most changes that are remembered. A page that has missed more gets all items again.
+# The maximum number of changes that are remembered. A page that has missed more gets all items again.
 _HISTORY = 20_000
 
 # In seconds: the least time between two messages to a page, the longest silence, and how long `snapshot` waits for the

@@ -12,7 +12,7 @@ from hatchway.kube.ingresshosts import IngressHost
 from hatchway.printable import printable
 from hatchway.target import Target, format_arguments
 
-# The most hosts on the page, and the most paths of one host.
+# The maximum number of hosts on the page, and the maximum number of paths of one host.
 _MOST: Final = 1000
 _PATHS: Final = 8
 _COLUMNS: Final = ("Host", "Ingress", "Paths", "By way of")

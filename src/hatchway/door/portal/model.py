@@ -50,7 +50,8 @@ from hatchway.target import Target, TargetError
 
 Item = dict[str, Any]
 
-# The most endpoints and reasons of an item, and the most characters of a text and of RBAC rules.
+# The maximum number of endpoints and reasons of an item, and the maximum number of characters of a text and of RBAC
+# rules.
 MAX_ENDPOINTS = 50
 MAX_REASONS = 20
 MAX_TEXT = 600

@@ -18,7 +18,7 @@ from hatchway.kube.api import Object
 from hatchway.kube.wellknown import LAST_APPLIED
 from hatchway.target import Target
 
-# The most events on one page; older events are left out.
+# The maximum number of events on one page; older events are left out.
 MAX_EVENTS = 200
 HIDDEN = "<hidden>"
 

@@ -22,7 +22,8 @@ from hatchway.images.layers.layertar import EntryKind, LayerEntry, LayerTar
 from hatchway.images.reference import is_digest
 from hatchway.images.store.store import BlobWriter, ImageStore
 
-# The most entries of an archive: enough for a hundred images of a hundred layers, with ten entries for each layer.
+# The maximum number of entries of an archive: enough for a hundred images of a hundred layers, with ten entries for
+# each layer.
 _MOST_ENTRIES = 100_000
 # Files up to `_SMALL` bytes are held in memory until loading ends; all of them together may have `_MOST_IN_MEMORY`
 # bytes.
@@ -30,12 +31,12 @@ _SMALL = 64 << 10
 _MOST_IN_MEMORY = 16 << 20
 # The longest chain of links.
 _MOST_LINKS = 8
-# The most bytes of all names together.
+# The maximum number of bytes of all names together.
 _MOST_NAMES = 16 << 20
 # Files of `docker save` that only repeat the configuration.
 _IGNORED = ("/json", "/VERSION")
 _CHUNK = 1 << 20
-# The most pieces (of half a MiB) that are read after the archive's end.
+# The maximum number of pieces (of half a MiB) that are read after the archive's end.
 _MOST_PADDING = 8
 
 
@@ -46,7 +47,7 @@ class ImageFiles(Protocol):
         """Return True when there is a file with this name."""
 
     def read(self, name: str, limit: int) -> bytes:
-        """Return a file's content. limit: the most bytes. Raises BadImage."""
+        """Return a file's content. limit: the maximum number of bytes. Raises BadImage."""
 
     def store_file(self, name: str) -> tuple[str, int]:
         """Add a file to the store as a blob; return its digest and size in bytes. Raises BadImage, OSError."""
@@ -104,7 +105,7 @@ class ArchiveFiles:
         return self._follow(name) in self._files
 
     def read(self, name: str, limit: int) -> bytes:
-        """Return a file's content. limit: the most bytes. Raises BadImage."""
+        """Return a file's content. limit: the maximum number of bytes. Raises BadImage."""
         found = self._find(name)
         if found.content is None:
             return self._store.read_blob(found.digest, limit)
@@ -201,7 +202,7 @@ class DirectoryFiles:
         return (self._path / name).is_file()
 
     def read(self, name: str, limit: int) -> bytes:
-        """Return a file's content. limit: the most bytes. Raises BadImage, OSError."""
+        """Return a file's content. limit: the maximum number of bytes. Raises BadImage, OSError."""
         with self._open(name) as file:
             data = file.read(limit + 1)
         if len(data) > limit:

@@ -31,7 +31,7 @@ from hatchway.images.platforms import Platform, choose, matches, this_machine
 from hatchway.images.reference import ImageNameError, Reference, parse
 from hatchway.images.store.store import ImageStore
 
-# The most images of an archive, and the most names of an image.
+# The maximum number of images of an archive, and the maximum number of names of an image.
 _MOST_IMAGES = 1000
 _MOST_NAMES = 1000
 # How deeply indexes may be nested.

@@ -20,10 +20,10 @@ class NoRoomForLayer(BadImage):
 class UnpackLimits:
     """The limits of one layer.
 
-    size: the most bytes of the uncompressed archive, and also of all its files together, including holes. 0 means the
-    free space of the disk minus a reserve of 2 %.
+    size: the maximum number of bytes of the uncompressed archive, and also of all its files together, including holes.
+        0 means the free space of the disk minus a reserve of 2 %.
     is_of_disk: True when `size` was computed from the free space.
-    entries: the most files, directories and links. depth: the most components of a path.
+    entries: the maximum number of files, directories and links. depth: the maximum number of components of a path.
     steps: the most path components that are looked up in the layer; components of symbolic links' targets count, too.
     """
 

@@ -23,10 +23,10 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-# Bytes of the blob that are read at a time; the most bytes of a decompressed piece.
+# Bytes of the blob that are read at a time; the maximum number of bytes of a decompressed piece.
 _FEED: Final = 256 * 1024
 _PIECE: Final = 512 * 1024
-# The most pieces that wait for the writer.
+# The maximum number of pieces that wait for the writer.
 _AHEAD: Final = 4
 # The largest window of zstd, as a power of two (128 MiB of memory). The command `zstd` has the same limit.
 _ZSTD_WINDOW: Final = 27

@@ -23,9 +23,10 @@ from hatchway.images.layers.layererrors import BadLayer
 OPAQUE_NAMES: Final = (b"user.overlay.opaque", b"trusted.overlay.opaque")
 _OPAQUE_VALUE: Final = b"y"
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-# The most directories that are cached.
+# The maximum number of directories that are cached.
 _MOST_CACHED: Final = 4096
-# The most lookups while one layer is unpacked; looking up a path in several layers counts once for each layer.
+# The maximum number of lookups while one layer is unpacked; looking up a path in several layers counts once for each
+# layer.
 _MOST_LOOKUPS: Final = 5_000_000
 
 

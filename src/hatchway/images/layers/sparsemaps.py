@@ -13,7 +13,7 @@ from typing import Final
 from hatchway.images.layers.layererrors import BadLayer
 from hatchway.images.layers.tarheaders import BLOCK, number, pax_number
 
-# The most bytes of a map, as in Go (`maxSpecialFileSize`).
+# The maximum number of bytes of a map, as in Go (`maxSpecialFileSize`).
 _LARGEST_MAP: Final = 1 << 20
 # The largest file, in bytes; and the bytes of one piece in the old format.
 _LARGEST_FILE: Final = 1 << 62

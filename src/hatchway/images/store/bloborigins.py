@@ -23,7 +23,8 @@ from hatchway.files import write_private
 from hatchway.images.store.blobs import sync_directory
 from hatchway.images.store.storenames import NamedImage
 
-# The most repositories that are recorded for one blob. Each pull from a further repository downloads the blob.
+# The maximum number of repositories that are recorded for one blob. Each pull from a further repository downloads the
+# blob.
 _MOST = 100
 # Stands for the repositories of a damaged file. No repository has this name.
 _UNKNOWN = "?"

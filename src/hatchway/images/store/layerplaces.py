@@ -30,13 +30,13 @@ from hatchway.removal import remove_owned
 UsersWay = Literal["real", "mapped", "one"]
 USERS_WAYS: Final[tuple[UsersWay, ...]] = get_args(UsersWay)
 
-# Names in a layer's directory: its files, and its mark; and the most bytes of a mark.
+# Names in a layer's directory: its files, and its mark; and the maximum number of bytes of a mark.
 FILES: Final = "fs"
 _MARK: Final = "complete"
 _LONGEST_MARK: Final = 4096
 # The most compressed layers that a mark names.
 _MOST_BLOBS: Final = 20
-# The most layers that one process locks at a time; each lock takes a descriptor.
+# The maximum number of layers that one process locks at a time; each lock takes a descriptor.
 _MOST_LOCKED: Final = 100
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 

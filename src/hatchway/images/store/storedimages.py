@@ -13,7 +13,7 @@ from hatchway.images.store.storenames import NamedImage, NameIndex, digest_name
 
 # The fewest hexadecimal digits that are accepted as the beginning of an image's ID.
 _SHORTEST_ID = 4
-# The most images whose parsed manifests and configurations are cached.
+# The maximum number of images whose parsed manifests and configurations are cached.
 _MOST_CACHED = 1000
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _Lock = Callable[[], AbstractContextManager[None]]
-# The most users that a message names.
+# The maximum number of users that a message names.
 _SHOWN = 3
 
 

@@ -24,10 +24,10 @@ from hatchway.wire.channels import (
 from hatchway.wire.spdyevents import Headers
 from hatchway.wire.websocket import INTERNAL_ERROR, CloseReceived, Message, WebSocket, WebSocketError
 
-# The most bytes of a message from the server, and of the input in one message to the server.
+# The maximum number of bytes of a message from the server, and of the input in one message to the server.
 _LARGEST: Final = 4 * 1024 * 1024
 _PIECE: Final = 64 * 1024
-# The most bytes of the Status at the command's end.
+# The maximum number of bytes of the Status at the command's end.
 _LARGEST_STATUS: Final = 1024 * 1024
 # A link is full (`is_full`) while its transport's write buffer has more bytes than this.
 _FULL: Final = 256 * 1024

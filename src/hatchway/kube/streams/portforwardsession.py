@@ -29,7 +29,7 @@ from hatchway.wire.spdyevents import Headers
 
 _P = TypeVar("_P", bound=asyncio.Protocol)
 
-# The most bytes of an error's text; further bytes are dropped.
+# The maximum number of bytes of an error's text; further bytes are dropped.
 _LONGEST_TEXT: Final = 16 * 1024
 # When a connection fails before any data, kubelets first end the data stream and then send the error's text. So the end
 # of a connection without data is reported only after its error stream has ended, or after this many seconds.

@@ -17,7 +17,7 @@ from hatchway.kube.streams.spdyconnection import SpdyConnection
 from hatchway.wire import channels
 from hatchway.wire.channels import STDERR, STDOUT, CommandResult
 
-# The most bytes of output that are buffered until `receive` returns them.
+# The maximum number of bytes of output that are buffered until `receive` returns them.
 _UNREAD: Final = 1024 * 1024
 
 # The protocols that servers have accepted: for commands with input (True) and without (False).

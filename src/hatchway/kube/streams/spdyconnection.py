@@ -52,7 +52,7 @@ class SharedRoom:
 
     Each connection may always have `LEAST_KEPT` unread bytes.
 
-    most: the most bytes in all connections together.
+    most: the maximum number of bytes in all connections together.
     held: the present number of bytes.
     """
 

@@ -24,7 +24,7 @@ from hatchway.wire.wshandshake import HandshakeError
 
 # Seconds to wait for the answer to the request: the API server itself must connect to a kubelet first.
 PATIENCE: Final = 30.0
-# The most bytes of a refusal that are read.
+# The maximum number of bytes of a refusal that are read.
 _LARGEST_REFUSAL: Final = 64 * 1024
 # A large read buffer, because one session carries many connections. The system allocates memory only for used parts.
 _LIMITS: Final = Limits(tls_buffer=16 * (16 * 1024 + 64))

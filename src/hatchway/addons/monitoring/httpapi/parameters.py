@@ -90,7 +90,7 @@ class Parameters:
         return seconds * 1000
 
     def limit(self) -> int:
-        """Return the parameter `limit` (Prometheus 3): the most results, 0 for all. Raises ApiProblem."""
+        """Return the parameter `limit` (Prometheus 3): the maximum number of results, 0 for all. Raises ApiProblem."""
         text = self.get("limit")
         if not text:
             return 0

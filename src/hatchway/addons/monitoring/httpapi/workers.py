@@ -21,7 +21,7 @@ T = TypeVar("T")
 class QueryLimits:
     """The bounds of queries.
 
-    samples: the most values that one query may compute; each takes 32 bytes.
+    samples: the maximum number of values that one query may compute; each takes 32 bytes.
     seconds: the longest time for one query.
     threads: how many queries are evaluated at the same time.
     waiting: how many more queries may wait.

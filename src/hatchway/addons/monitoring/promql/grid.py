@@ -113,7 +113,8 @@ class QueryBudget:
     """Limits the time and the memory of an evaluation.
 
     Args:
-        samples: the most values that an evaluation may compute, and the most samples that it may read of one series.
+        samples: the maximum number of values that an evaluation may compute, and the maximum number of samples that it
+            may read of one series.
         seconds: the longest time.
         cancelled: set when no client waits for the answer any more.
     """

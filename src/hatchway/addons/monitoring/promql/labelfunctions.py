@@ -10,7 +10,8 @@ from hatchway.addons.monitoring.promql.nodes import Expression, MatrixSelector, 
 from hatchway.addons.monitoring.tsdb.labels import METRIC_NAME, Labels, make_labels, value_of, with_label
 from hatchway.addons.monitoring.tsdb.matchers import ExpressionError, whole_expression
 
-# The most characters of a label's value that a function makes: nested calls could double the value again and again.
+# The maximum number of characters of a label's value that a function makes: nested calls could double the value again
+# and again.
 _LONGEST = 64 * 1024
 _label_name = re.compile("[a-zA-Z_][a-zA-Z0-9_]*").fullmatch
 # References in a template of Go's regexp: `$$`, `$name`, `${name}`. A name is as long as possible.

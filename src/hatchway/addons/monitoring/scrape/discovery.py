@@ -32,7 +32,7 @@ _KUBELET_PATHS = ("/metrics", "/metrics/cadvisor")
 _ANNOTATION = "prometheus.io/"
 # The jobs by which dashboards find the cluster's own parts. The job of a Service with such a name is NAMESPACE/NAME.
 _JOBS = frozenset({"apiserver", "kubelet", "kubernetes-pods", "kube-state-metrics"})
-# The most targets that the Services and pods of one namespace give.
+# The maximum number of targets that the Services and pods of one namespace give.
 _MOST_OF_NAMESPACE = 300
 _SERVICE_NAME = "kubernetes.io/service-name"
 # The only Service whose series keep their own labels (`honor_labels`), because they describe other objects. If every

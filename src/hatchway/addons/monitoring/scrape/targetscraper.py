@@ -47,11 +47,11 @@ class ScrapeLimits:
 
     interval: seconds between two scrapes.
     timeout: the longest time for one scrape in seconds; at most `interval`.
-    body: the most bytes of the metrics.
-    samples: the most samples of a target.
+    body: the maximum number of bytes of the metrics.
+    samples: the maximum number of samples of a target.
     state_body, state_samples: the same for kube-state-metrics, which has several series for each object of the cluster.
-    labels: the most labels of a series.
-    value: the most characters of a label's value.
+    labels: the maximum number of labels of a series.
+    value: the maximum number of characters of a label's value.
     """
 
     interval: float = 15.0

@@ -16,9 +16,9 @@ _escaped = re.compile(r"\\(.)")
 _comment = re.compile(rf"#[ \t]+(HELP|TYPE|UNIT)[ \t]+({_NAME})(?:[ \t]+(.*))?$").match
 _ESCAPES = {"n": "\n", "\\": "\\", '"': '"'}
 _LONGEST_HELP = 1024
-# The most lines of one text, comments included. The scraper has a lower limit for lines with samples.
+# The maximum number of lines of one text, comments included. The scraper has a lower limit for lines with samples.
 _MOST_LINES = 200_000
-# The most characters of comments that are kept for one target.
+# The maximum number of characters of comments that are kept for one target.
 _COMMENT_TEXT = 256 * 1024
 _TYPES = frozenset(
     {"counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset", "unknown", "untyped"}

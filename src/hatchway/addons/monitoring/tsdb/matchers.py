@@ -7,8 +7,8 @@ from typing import Literal
 from hatchway.goregexp import Expression, ExpressionError
 
 MatchType = Literal["=", "!=", "=~", "!~"]
-# The most characters of an expression, which limits the time to compile it. (`goregexp` limits its memory, and matching
-# takes linear time.)
+# The maximum number of characters of an expression, which limits the time to compile it. (`goregexp` limits its memory,
+# and matching takes linear time.)
 _LONGEST = 16 * 1024
 
 __all__ = ["ExpressionError", "MatchType", "Matcher"]

@@ -43,10 +43,10 @@ def _no_tick() -> None:
 class StoreLimits:
     """The bounds of a store.
 
-    size: the most bytes of all samples and series, in memory and in files.
+    size: the maximum number of bytes of all samples and series, in memory and in files.
     age: how long samples are kept, in milliseconds.
-    series: the most series. A series with more than 1 KiB of labels counts as several. At most half of them may have
-        the same label `namespace`.
+    series: the maximum number of series. A series with more than 1 KiB of labels counts as several. At most half of
+        them may have the same label `namespace`.
     period: the time of the samples in one block, in milliseconds.
     """
 

@@ -21,12 +21,12 @@ from hatchway.kube.api import Object
 
 __all__ = ["MAX_COST", "MAX_LENGTH", "DeviceSelector", "compile_selector", "device_matches"]
 
-# The highest CEL cost of one evaluation, and the most bytes of an expression (`CELSelectorExpressionMaxCost` and
-# `CELSelectorExpressionMaxLength`).
+# The highest CEL cost of one evaluation, and the maximum number of bytes of an expression
+# (`CELSelectorExpressionMaxCost` and `CELSelectorExpressionMaxLength`).
 MAX_COST = 1_000_000
 MAX_LENGTH = 10 * 1024
 
-# The most seconds of processor time of one evaluation.
+# The maximum number of seconds of processor time of one evaluation.
 _SECONDS = 0.2
 _ENTRIES = 32
 _DOMAIN, _ID, _DRIVER = (DeclaredType(STRING, most) for most in (63, 32, 63))

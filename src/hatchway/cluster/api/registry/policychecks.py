@@ -18,9 +18,9 @@ from hatchway.cluster.api.registry.schema.table import UnknownKind
 __all__ = ["PolicyCheck"]
 
 Json = dict[str, Any]
-# The most kinds that are checked for one rule of a policy.
+# The maximum number of kinds that are checked for one rule of a policy.
 _MOST_KINDS = 10
-# The most characters of all warnings of a policy. A warning quotes the expression once for each kind.
+# The maximum number of characters of all warnings of a policy. A warning quotes the expression once for each kind.
 _MOST_TEXT = 256 * 1024
 
 

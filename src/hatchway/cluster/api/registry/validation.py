@@ -16,7 +16,7 @@ from hatchway.errors import Cause
 
 # An untyped JSON value from a client.
 Json = Any
-# The most bytes of the name of a field manager.
+# The maximum number of bytes of the name of a field manager.
 LONGEST_MANAGER = 128
 
 
@@ -319,7 +319,7 @@ def labels(found: Json, field: str) -> list[Cause]:
     return causes
 
 
-# The most labels, expressions and values of one selector.
+# The maximum number of labels, expressions and values of one selector.
 MAX_SELECTOR_TERMS = 1000
 _OPERATORS = ("In", "NotIn", "Exists", "DoesNotExist")
 

@@ -19,10 +19,10 @@ __all__ = ["DeviceProblem", "SelectDevice", "allocate_claims"]
 # Returns True when a CEL expression selects a device. Arguments: expression, driver, device. Raises ValueError.
 SelectDevice = Callable[[str, str, Object], bool]
 
-# The most devices of one claim, and the most choices that are tried for a pod on a node.
+# The maximum number of devices of one claim, and the maximum number of choices that are tried for a pod on a node.
 _MOST_RESULTS, _MOST_STEPS = 32, 5_000
-# The most seconds of processor time for a pod on a node. A limit of the number of choices is not enough, because one
-# choice may take many comparisons.
+# The maximum number of seconds of processor time for a pod on a node. A limit of the number of choices is not enough,
+# because one choice may take many comparisons.
 _MOST_SECONDS = 1.0
 # The number of devices that are compared between two checks of the time.
 _BETWEEN_CHECKS = 64

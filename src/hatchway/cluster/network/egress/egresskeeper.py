@@ -35,7 +35,7 @@ from hatchway.cluster.network.forked import child_exits
 _FIRST_PAUSE, _LONGEST_PAUSE, _WELL = 0.25, 30.0, 60.0
 # A program that has not created its interface after this time (seconds) is killed.
 _CONNECT_SECONDS = 10.0
-# The most bytes of the program's output that are stored: the last ones.
+# The maximum number of bytes of the program's output that are stored: the last ones.
 _KEPT_BYTES = 4096
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 _MARKS = "FATAL:", "ERROR:", "Error:", "error:"

@@ -47,7 +47,7 @@ PATHS: Final = frozenset((b"exec", b"attach", b"portForward", b"run"))
 _VERSION_FIELD: Final = b"x-stream-protocol-version"
 # Fields of a response 101 that the engine writes itself.
 _WRITTEN_BY_ENGINE: Final = frozenset((b"Connection", b"Upgrade"))
-# The most bytes of output that `/run` returns.
+# The maximum number of bytes of output that `/run` returns.
 _RUN_OUTPUT: Final = 1 << 20
 _RUN_SECONDS: Final = 120.0
 _LONGEST_QUERY: Final = 1 << 20

@@ -15,7 +15,7 @@ from hatchway.wire import channels
 from hatchway.wire.channels import ChannelError, ChannelProtocol
 from hatchway.wire.websocket import PROTOCOL_ERROR, CloseReceived, Message, WebSocket, WebSocketError
 
-# The most bytes of a message. Some clients send a whole file in one message.
+# The maximum number of bytes of a message. Some clients send a whole file in one message.
 _LARGEST = 16 * 1024 * 1024
 
 

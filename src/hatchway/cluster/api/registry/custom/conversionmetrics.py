@@ -13,7 +13,8 @@ _REQUESTS, _SECONDS = "apiserver_conversion_webhook_request_total", "apiserver_c
 # Upper bounds of the histograms' buckets, in seconds.
 _BY_TYPE_BOUNDS = tuple(0.001 * 2**step for step in range(15))
 _BOUNDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 45, 60)
-# The most series of a histogram by type. The calls of further types are counted only in the histogram of all types.
+# The maximum number of series of a histogram by type. The calls of further types are counted only in the histogram of
+# all types.
 _MAX_SERIES = 1000
 
 _Labels = tuple[str, ...]

@@ -24,7 +24,7 @@ Json = Any
 REVIEW_VERSIONS = ("v1", "v1beta1")
 _GROUP = "apiextensions.k8s.io"
 _KIND = "ConversionReview"
-# The most characters of a webhook's own message, and of a value quoted in a message.
+# The maximum number of characters of a webhook's own message, and of a value quoted in a message.
 _LONGEST, _SHOWN = 64 * 1024, 1024
 _ANNOTATIONS_LIMIT = 256 * 1024
 _encode = msgspec.json.Encoder().encode

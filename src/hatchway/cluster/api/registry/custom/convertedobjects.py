@@ -9,7 +9,7 @@ from hatchway.kube.api import Object
 
 __all__ = ["ConvertedObjects"]
 
-# The most bytes of JSON in the cache. In memory, the objects take several times as much.
+# The maximum number of bytes of JSON in the cache. In memory, the objects take several times as much.
 _MOST_BYTES = 16 * 1024 * 1024
 
 

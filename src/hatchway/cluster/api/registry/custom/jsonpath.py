@@ -18,7 +18,7 @@ Json = Any
 _Step = Callable[[Json], Iterator[Json]]
 
 _MOST = 1000
-# The most characters of a path. The time for parsing filters grows faster than the length of the path.
+# The maximum number of characters of a path. The time for parsing filters grows faster than the length of the path.
 _LONGEST = 1024
 _LARGEST_INDEX = 10**9
 _name = re.compile(r"(?:\\.|[^.\[\]\\\s'\"(){}?@$*,:])+").match

@@ -7,7 +7,8 @@ from typing import Protocol
 
 __all__ = ["StringPattern", "compile_pattern"]
 
-# The most bytes of a compiled pattern. Larger patterns take too long to match, and common custom types have none.
+# The maximum number of bytes of a compiled pattern. Larger patterns take too long to match, and common custom types
+# have none.
 _MEMORY = 2 << 20
 
 

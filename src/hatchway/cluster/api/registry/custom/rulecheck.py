@@ -20,7 +20,8 @@ __all__ = ["expression_errors", "rule_errors"]
 
 # The highest estimated costs of one rule, and of all rules of a schema.
 _RULE_COST, _TOTAL_COST = 10_000_000, 100_000_000
-# The most characters of all expressions of a schema together. Compiling longer expressions would take minutes.
+# The maximum number of characters of all expressions of a schema together. Compiling longer expressions would take
+# minutes.
 _MOST_TEXT = 512 * 1024
 _REASONS = ("FieldValueDuplicate", "FieldValueForbidden", "FieldValueInvalid", "FieldValueRequired")
 _KEY = "x-kubernetes-validations"

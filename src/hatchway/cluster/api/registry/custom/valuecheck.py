@@ -24,10 +24,10 @@ BLOCKING = frozenset(
     ("FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid")
 )
 _MOST_CAUSES = 1000
-# The most characters of all messages together. Each message may list all values of a large enumeration.
+# The maximum number of characters of all messages together. Each message may list all values of a large enumeration.
 _MOST_TEXT = 128 * 1024
-# The most checks of a value against a schema for one object. Without a limit, a long list whose items have hundreds of
-# alternatives (anyOf) could occupy a thread for hours.
+# The maximum number of checks of a value against a schema for one object. Without a limit, a long list whose items have
+# hundreds of alternatives (anyOf) could occupy a thread for hours.
 _MOST_CHECKS = 500_000
 _RANGES = {"int32": 31, "int64": 63}
 

@@ -11,7 +11,8 @@ from hatchway.errors import Cause
 from hatchway.kube.api import Object
 
 _PROTOCOLS = ("SCTP", "TCP", "UDP")
-# The most addresses of an endpoint, and the most ports of a slice (`pkg/apis/discovery/validation`).
+# The maximum number of addresses of an endpoint, and the maximum number of ports of a slice
+# (`pkg/apis/discovery/validation`).
 _MAX_ADDRESSES, _MAX_PORTS = 100, 20_000
 
 

@@ -12,7 +12,7 @@ __all__ = ["validate_claim_statuses", "validate_container_claims", "validate_pod
 Spec = dict[str, Any]
 
 _NAMES = ("resourceClaimName", "resourceClaimTemplateName")
-# The most claims of a pod, and of a container. Kubernetes has no such limit.
+# The maximum number of claims of a pod, and of a container. Kubernetes has no such limit.
 _MOST = 128
 
 

@@ -37,7 +37,8 @@ _RESERVED = frozenset(
     ("true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
      "let", "loop", "package", "namespace", "return", "var", "void", "while")
 )  # fmt: skip
-# The most characters of all expressions of a policy together. Compiling longer expressions would take minutes.
+# The maximum number of characters of all expressions of a policy together. Compiling longer expressions would take
+# minutes.
 _MOST_TEXT = 512 * 1024
 
 

@@ -35,8 +35,8 @@ _VOLUMES = {
     "cephfs": "deprecated in v1.28, non-functional in v1.31+",
     "rbd": "deprecated in v1.28, non-functional in v1.31+",
 }
-# The most warnings about one object, and the most ports with which a port is compared. `http/call.py` limits the
-# warnings of a response further.
+# The maximum number of warnings about one object, and the maximum number of ports with which a port is compared.
+# `http/call.py` limits the warnings of a response further.
 _MOST = 50
 _TOPOLOGY_HINTS = "service.kubernetes.io/topology-aware-hints"
 _SECCOMP = 'non-functional in v1.27+; use the "seccompProfile" field instead'

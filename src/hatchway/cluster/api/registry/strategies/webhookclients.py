@@ -21,9 +21,9 @@ Json = dict[str, Any]
 REVIEW_VERSIONS = ("v1", "v1beta1")
 _FORM = "; desired format: https://host[/path]"
 _BEGIN, _END = "-----BEGIN ", "-----END "
-# The most certificates of a bundle that are parsed.
+# The maximum number of certificates of a bundle that are parsed.
 _MOST_CERTIFICATES = 1000
-# The most bytes of a bundle that a message shows.
+# The maximum number of bytes of a bundle that a message shows.
 _SHOWN = 64
 
 

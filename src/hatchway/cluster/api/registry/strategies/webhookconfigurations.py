@@ -28,7 +28,8 @@ _NO_SIDE_EFFECTS = ("None", "NoneOnDryRun")
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 _SCOPES = ("*", "Cluster", "Namespaced")
 _LONGEST_TIMEOUT = 30
-# The most characters of all match conditions of a configuration together. Compiling longer texts would take minutes.
+# The maximum number of characters of all match conditions of a configuration together. Compiling longer texts would
+# take minutes.
 _MOST_TEXT = 512 * 1024
 
 
