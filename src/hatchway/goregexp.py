@@ -94,16 +94,10 @@ class Expression:
             text = _INVALID_UTF8.sub("�", text)
         return self._search(text) is not None
 
-    def find_all(self, text: str, limit: int = -1) -> list[str]:
-        """Return the texts that the expression matches in `text` (Go's FindAllString). limit: the most; -1 for all."""
-        if limit == 0:
-            return []
-        found: list[str] = []
+    def each(self, text: str) -> Iterator[str]:
+        """Yield the texts that the expression matches in `text` one after another (Go's FindAllString)."""
         for match in self._each(_INVALID_UTF8.sub("\ufffd", text)):
-            found.append(match.group())
-            if len(found) == limit:
-                break
-        return found
+            yield match.group()
 
     def groups(self, text: str) -> list[tuple[str, str]] | None:
         """Return (number, text) of each group of the first match, then (name, text) of named ones. None: no match.

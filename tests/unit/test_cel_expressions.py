@@ -17,8 +17,9 @@ from hatchway.cluster.api.cel import celtypes as t
 from hatchway.cluster.api.cel.compiler import Outcome
 from hatchway.cluster.api.cel.environment import CelEnvironment
 from hatchway.cluster.api.cel.expression import compile_expression
+from hatchway.cluster.api.cel.library.declaring import declare
 from hatchway.cluster.api.cel.syntax import ExpressionIssues
-from hatchway.cluster.api.cel.values import CostExceeded, show_double
+from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, show_double
 from hatchway.cluster.api.registry.custom.celfunctions import kubernetes_functions
 
 SELF: dict[str, Any] = {
@@ -85,6 +86,23 @@ def value_of(text: str) -> Any:
         "'hello'.substring(1, 3) == 'el' && 'a-b'.split('-') == ['a', 'b'] && ['a', 'b'].join('-') == 'a-b'",
         "'hello'.indexOf('l') == 2 && 'hello'.lastIndexOf('l') == 3 && 'hello'.charAt(1) == 'e'",
         "'Ab'.lowerAscii() == 'ab' && ' x '.trim() == 'x' && 'aXa'.replace('a', 'b', 1) == 'bXa'",
+        "'abab'.lastIndexOf('ab') == 2 && 'abab'.lastIndexOf('ab', 1) == 0 && 'abab'.lastIndexOf('b', 9) == -1",
+        "'abc'.lastIndexOf('') == 3 && 'abc'.lastIndexOf('', 1) == 1 && 'abc'.lastIndexOf('', 9) == 3",
+        "''.lastIndexOf('') == 0 && ''.lastIndexOf('a') == -1 && 'ab'.lastIndexOf('abc') == -1",
+        "'ab€ab€'.lastIndexOf('€') == 5 && 'ab€ab€'.lastIndexOf('€ab', 4) == 2 && 'aaa'.lastIndexOf('aa', 2) == 1",
+        "'a,b,,c'.split(',') == ['a', 'b', '', 'c'] && 'a,b,c'.split(',', 2) == ['a', 'b,c'] && 'ab'.split('', 0) == []",
+        "'ā€b'.split('') == ['ā', '€', 'b'] && 'ā€b'.split('', 2) == ['ā', '€b'] && ''.split(',') == ['']",
+        "'aabba'.findAll('a+') == ['aa', 'a'] && 'aabba'.findAll('a+', 1) == ['aa'] && 'aabba'.findAll('a', 0) == []",
+        "'aabba'.find('b+') == 'bb' && 'a'.find('b') == ''",
+        "strings.quote('a\\t\"\\\\€') == '\"a\\\\t\\\\\"\\\\\\\\€\"'",
+        "quantity('1e999').asApproximateFloat() == double('Infinity')",
+        "quantity('-1e999').asApproximateFloat() == double('-Infinity')",
+        "quantity('1500m').asApproximateFloat() == 1.5",
+        "semver('1.0.0+b') == semver('1.0.0+c') && semver('1.0.0+b') in [semver('1.0.0+c')]",
+        "semver('1.0.0-a') != semver('1.0.0-b') && [semver('1.0.0+a'), semver('1.0.0')].distinct().size() == 1",
+        "duration('1.5s').getMilliseconds() == 1500 && duration('-1.5s').getMilliseconds() == -1500",
+        "dyn([duration('1s'), duration('2s')]).sum() == duration('3s') && dyn([]).sum() == 0",
+        "type(dyn([1u]).sum()) == uint && type(dyn([1.5]).sum()) == double && type(dyn([1]).sum()) == int",
         "'%d %s %f %s'.format([1, 'abc', 1.0, duration('1m')]) == '1 abc 1.000000 60s'",
         "'%e'.format([3.14]) == '3.140000\u202f×\u202f10⁰⁰' && '%s'.format([['a', 1.5]]) == '[\"a\", 1.500000]'",
         "url('https:://kubernetes.io/').getHostname() == '' && !isSemver('', true)",
@@ -279,3 +297,25 @@ def test_the_api_server_starts_without_importing_the_code_for_expressions() -> N
     listing = "import sys, hatchway.cluster.apiserver; print(*(one for one in sys.modules if '.api.cel.' in one))"
     found = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True, timeout=120)
     assert found.stdout.split() == []
+
+
+@pytest.mark.parametrize(
+    "text", ["dyn([[1]]).max()", "dyn([[1]]).sum()", "dyn([dyn(1), 1.5]).sum()", "dyn([dyn(1), true]).sum()"]
+)
+def test_the_functions_of_lists_refuse_elements_of_other_types(text: str) -> None:
+    assert str(evaluate(f"{text} == 1").error) == "no such overload"
+
+
+def test_an_unexpected_exception_is_an_error_of_the_expression(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(value: int) -> int:
+        raise ZeroDivisionError(value)
+
+    functions = {**kubernetes_functions(), "fails": [declare("fails", "fails(int) int", fail)]}
+    program = compile_expression("fails(1) == 1", CelEnvironment(functions, {}, {})).program
+    for _ in range(3):
+        outcome = program.evaluate({}, 1000, math.inf)
+        assert isinstance(outcome.error, EvaluationError)
+        assert str(outcome.error) == "internal error: ZeroDivisionError"
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError

@@ -16,9 +16,10 @@ from hatchway.cluster.api.cel import celtypes as t
 from hatchway.cluster.api.cel.compiler import Outcome
 from hatchway.cluster.api.cel.environment import CelEnvironment
 from hatchway.cluster.api.cel.expression import compile_expression
+from hatchway.cluster.api.cel.sizedcache import SizedCache
 from hatchway.cluster.api.cel.state import Evaluation
 from hatchway.cluster.api.cel.syntax import ExpressionIssues
-from hatchway.cluster.api.cel.values import CostExceeded, Optional
+from hatchway.cluster.api.cel.values import CostExceeded, EvaluationError, Optional
 from hatchway.cluster.api.registry.custom.celfunctions import kubernetes_functions
 from hatchway.cluster.api.registry.custom.keyedlists import KeyedList, SetList
 from hatchway.cluster.api.registry.deviceselectors import device_matches
@@ -82,8 +83,6 @@ READING = [
     "sets.intersects([V], [W])",
     "'%s'.format([V]).size() > 0",
     "'%s'.format([{'k': V}]).size() > 0",
-    "dyn([V]).max() != 1",
-    "dyn([V]).isSorted()",
 ]
 
 
@@ -123,6 +122,84 @@ def test_bound_values_are_compared_within_the_processor_time() -> None:
 def test_reading_a_long_list_checks_the_processor_time(text: str) -> None:
     assert evaluate(text, deadline=time.thread_time() + 30).error is None
     assert isinstance(evaluate(text).error, CostExceeded)
+
+
+@pytest.mark.parametrize(
+    ("call", "value"),
+    [
+        ("long_texts[0].findAll('x+')", ["x" * 100_000]),
+        ("long_texts[0].find('x+y?')", "x" * 100_000),
+        ("long_texts[0].matches('y')", False),
+        ("'a'.matches('[a-z]{1000}')", False),
+        ("'a'.find('[a-z]{1000}')", ""),
+        ("'a'.findAll('[a-z]{1000}')", []),
+        ("strings.quote(long_texts[0]).size()", 100_002),
+        ("long_texts[0].split('').size()", 100_000),
+        ("long_texts[0].split('x').size()", 100_001),
+    ],
+)
+def test_a_call_with_much_work_checks_the_processor_time(call: str, value: Any) -> None:
+    # A text that the expression creates is unknown when it is compiled, and the cost of one call is small.
+    assert evaluate(call, deadline=math.inf).value == value
+    assert isinstance(evaluate(call).error, CostExceeded)
+
+
+def test_the_processor_time_is_checked_between_the_matches_of_one_call() -> None:
+    (found,) = (one for one in kubernetes_functions()["findAll"] if len(one.arguments) == 2)
+    text = "a," * 400
+    assert len(found.call(Evaluation({}, 0, 1000, math.inf), text, "a")) == 400
+    with pytest.raises(CostExceeded):
+        found.call(Evaluation({}, 0, 1000, 0.0), text, "a")
+    assert len(found.call(Evaluation({}, 0, 1000, 0.0), text[:40], "a")) == 20
+
+
+def test_malformed_regular_expressions_check_the_processor_time() -> None:
+    text = "'a'.find('(' + '[')"
+    assert isinstance(evaluate(text, deadline=math.inf).error, EvaluationError)
+    assert isinstance(evaluate(text).error, CostExceeded)
+
+
+def test_a_search_that_may_take_too_many_steps_is_refused() -> None:
+    (found,) = (one for one in kubernetes_functions()["matches"] if one.is_member)
+    state = Evaluation({}, 0, 1_000_000_000, math.inf)
+    assert found.call(state, "a" * 1_000_000, "b") is False
+    with pytest.raises(CostExceeded):
+        found.call(state, "a" * 1_000_000, "[a-y]{900}z")
+
+
+def test_short_texts_are_counted_before_they_are_made() -> None:
+    calls = kubernetes_functions()["split"]
+    split = next(one for one in calls if len(one.arguments) == 2).call
+    limited = next(one for one in calls if len(one.arguments) == 3).call
+    state = Evaluation({}, 0, 1_000_000_000, math.inf)
+    latin, other = "\xe9" * 1_000_000, "\u0101" * 1_000_000
+    assert len(split(state, latin, "")) == 1_000_000
+    assert limited(state, other, "", 2) == ["\u0101", other[1:]]
+    with pytest.raises(CostExceeded):
+        split(state, other, "")
+    with pytest.raises(CostExceeded):
+        split(state, latin, "\xe9")
+
+
+def test_the_last_place_of_a_text_is_found_in_linear_time() -> None:
+    # A search that compares the text at each place would take 10**12 steps.
+    (found,) = (one for one in kubernetes_functions()["lastIndexOf"] if one.id == "string_last_index_of_string")
+    text, part = "a" * 2_000_000, "ab" + "a" * 1_000_000
+    assert found.call(text, part) == -1
+    assert found.call("ab" + text, part) == 0
+
+
+def test_regular_expressions_and_other_values_are_kept_within_a_size() -> None:
+    cache: SizedCache[int] = SizedCache(100)
+    cache.put("a", 1, 40)
+    cache.put("b", 2, 40)
+    assert cache.get("a") == 1
+    cache.put("c", 3, 60)
+    assert [cache.get(key) for key in "abc"] == [1, None, 3]
+    cache.put("c", 4, 101)
+    assert [cache.get(key) for key in "abc"] == [1, None, None]
+    cache.put("a", 5, 100)
+    assert cache.get("a") == 5
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ from hatchway.cluster.api.cel.values import (
     Value,
 )
 
+_log = logging.getLogger(__name__)
+
 __all__ = ["Outcome", "Program", "compile_steps"]
 
 
@@ -94,7 +97,28 @@ class Program:
             return Outcome(None, state.cost, error)
         except RecursionError:
             return Outcome(None, state.cost, EvaluationError("the values are nested too deeply"))
+        except MemoryError:
+            return Outcome(None, state.cost, CostExceeded())
+        except Exception as error:  # noqa: BLE001  a fault must not end the caller's work on other expressions and objects
+            return Outcome(None, state.cost, _unexpected(error))
         return Outcome(value, state.cost)
+
+
+# The faults that have been logged. A fault is the type of an exception, and the place in the code that raised it.
+_logged: set[tuple[str, str, int]] = set()
+
+
+def _unexpected(error: Exception) -> EvaluationError:
+    """Return the error of an expression for an exception that no function should raise. Logs each fault only once."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = (trace.tb_frame.f_code.co_filename, trace.tb_lineno) if trace is not None else ("", 0)
+    fault = (type(error).__name__, *place)
+    if fault not in _logged:
+        _logged.add(fault)
+        _log.error("the evaluation of a CEL expression failed unexpectedly", exc_info=error)
+    return EvaluationError(f"internal error: {type(error).__name__}")
 
 
 def compile_steps(root: SyntaxNode) -> Program:
@@ -108,7 +132,7 @@ def _converted(node: CallNode, value: Value) -> tuple[Value] | None:
     """Convert a constant. Return a tuple with the value (which may be None); None if the conversion fails."""
     try:
         return (node.overloads[0].call(value),)
-    except EvaluationError:
+    except Exception:  # noqa: BLE001  the evaluation of the expression reports the same error
         return None
 
 

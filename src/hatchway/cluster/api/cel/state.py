@@ -47,6 +47,11 @@ class Evaluation:
         if self._made > MAX_MADE:
             raise CostExceeded
 
+    def reserve(self, size: int) -> None:
+        """Raise CostExceeded if a value with `size` parts, which a function is about to create, would be too many."""
+        if self._made + size > MAX_MADE:
+            raise CostExceeded
+
     def add(self, cost: int) -> None:
         """Add `cost` to the cost used so far. Raises CostExceeded above the limit."""
         self.cost += cost

@@ -11,7 +11,7 @@ from typing import Any
 from hatchway.cluster.api.cel.celtypes import CelType, Overload
 from hatchway.cluster.api.cel.equality import equal
 from hatchway.cluster.api.cel.lexer import RESERVED
-from hatchway.cluster.api.cel.mapkeys import MISSING, constant_members, find, is_member, show_key
+from hatchway.cluster.api.cel.mapkeys import MISSING, constant_members, entries, find, is_member, show_key
 from hatchway.cluster.api.cel.objectvalues import PatchOperation
 from hatchway.cluster.api.cel.state import Evaluation, Step
 from hatchway.cluster.api.cel.values import (
@@ -315,4 +315,12 @@ def _fits(value: Value, wanted: CelType) -> bool:
         return True
     if wanted.kind in ("opaque", "object"):
         return type_name(value) == wanted.name
-    return kind_name(value) == wanted.kind
+    if kind_name(value) != wanted.kind:
+        return False
+    # As in cel-go, only the first element or entry counts, and an empty list or map fits each type.
+    if wanted.kind == "list" and value:
+        return _fits(value[0], wanted.parameters[0])
+    if wanted.kind == "map" and value:
+        key, one = next(iter(entries(value)))
+        return _fits(key, wanted.parameters[0]) and _fits(one, wanted.parameters[1])
+    return True

@@ -13,6 +13,7 @@ from hatchway.cluster.api.cel.estimate import estimate_cost
 from hatchway.cluster.api.cel.expression import compile_expression
 from hatchway.cluster.api.cel.library.quantities import QuantityValue, parse_version
 from hatchway.cluster.api.cel.schematypes import DeclaredType, assign_names, map_type, size_at
+from hatchway.cluster.api.cel.sizedcache import SizedCache
 from hatchway.cluster.api.cel.syntax import ExpressionIssues
 from hatchway.cluster.api.cel.values import Value
 from hatchway.cluster.api.registry.custom.celfunctions import kubernetes_functions
@@ -28,6 +29,8 @@ MAX_LENGTH = 10 * 1024
 
 # The maximum number of seconds of processor time of one evaluation.
 _SECONDS = 0.2
+# The estimated memory of a compiled expression: bytes, and bytes for each character. The cache's limit is in bytes.
+_BASE, _FACTOR, _MOST_CACHED = 4096, 256, 32 << 20
 _ENTRIES = 32
 _DOMAIN, _ID, _DRIVER = (DeclaredType(STRING, most) for most in (63, 32, 63))
 _ATTRIBUTES = map_type(_DOMAIN, map_type(_ID, DeclaredType(DYN, 64), _ENTRIES), _ENTRIES)
@@ -52,6 +55,9 @@ class DeviceSelector:
         self.cost = cost
 
 
+_compiled: SizedCache[DeviceSelector] = SizedCache(_MOST_CACHED)
+
+
 @lru_cache(1)
 def _environment() -> CelEnvironment:
     types: dict[str, Mapping[str, CelType]] = {}
@@ -59,9 +65,16 @@ def _environment() -> CelEnvironment:
     return CelEnvironment(kubernetes_functions(), {"device": device}, types, has_bindings=True)
 
 
-@lru_cache(256)
 def compile_selector(text: str) -> DeviceSelector:
     """Compile an expression. The results are cached, because the same expressions are used often."""
+    found = _compiled.get(text)
+    if found is None:
+        found = _compile(text)
+        _compiled.put(text, found, _BASE + _FACTOR * len(text))
+    return found
+
+
+def _compile(text: str) -> DeviceSelector:
     try:
         found = compile_expression(text, _environment())
     except ExpressionIssues as issues:

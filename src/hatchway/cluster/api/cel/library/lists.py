@@ -88,6 +88,8 @@ def _sum(kind: str) -> Callable[[Evaluation, list[Value]], Value]:
         found = start
         for one in values:
             state.walk(1)
+            if type(one) is not type(start):
+                raise EvaluationError("no such overload")
             found = add(found, one)
         return found
 

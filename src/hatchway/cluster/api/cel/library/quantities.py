@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import ClassVar
 
@@ -39,7 +40,8 @@ class VersionValue:
 
     numbers: tuple[int, int, int]
     label: str = ""
-    build: str = ""
+    # Versions that differ only in this part are equal (`semver.Version.EQ`).
+    build: str = field(default="", compare=False)
     type_name: ClassVar[str] = "kubernetes.Semver"
 
     def order(self) -> tuple[tuple[int, int, int], bool, list[tuple[bool, int, str]]]:
@@ -72,6 +74,14 @@ def _is_integer(value: QuantityValue) -> bool:
     return value.amount.denominator == 1 and MIN_INT <= value.amount <= MAX_INT
 
 
+def _approximate(value: QuantityValue) -> float:
+    """Return the nearest double; infinity outside their range (apimachinery `Quantity.AsApproximateFloat64`)."""
+    try:
+        return float(value.amount)
+    except OverflowError:
+        return math.inf if value.amount > 0 else -math.inf
+
+
 def _order(first: Fraction, second: Fraction) -> int:
     return (first > second) - (first < second)
 
@@ -83,7 +93,7 @@ def _quantities() -> Iterator[Overload]:
     yield declare("quantity_is_greater_than", "Quantity.isGreaterThan(Quantity) bool", lambda a, b: a.amount > b.amount)
     yield declare("quantity_is_less_than", "Quantity.isLessThan(Quantity) bool", lambda a, b: a.amount < b.amount)
     yield declare("quantity_compare_to", "Quantity.compareTo(Quantity) int", lambda a, b: _order(a.amount, b.amount))
-    yield declare("quantity_get_float", "Quantity.asApproximateFloat() double", lambda one: float(one.amount))
+    yield declare("quantity_get_float", "Quantity.asApproximateFloat() double", _approximate)
     yield declare("quantity_get_int", "Quantity.asInteger() int", _as_integer)
     yield declare("quantity_is_integer", "Quantity.isInteger() bool", _is_integer)
     yield declare("quantity_add", "Quantity.add(Quantity) Quantity", lambda a, b: QuantityValue(a.amount + b.amount))

@@ -10,7 +10,7 @@ from hatchway.cluster.api.cel.celtypes import Overload
 from hatchway.cluster.api.cel.equality import compare
 from hatchway.cluster.api.cel.library.conversions import conversions
 from hatchway.cluster.api.cel.library.declaring import declare, limit_made, no_cost, regex_cost
-from hatchway.cluster.api.cel.library.regexes import compile_regex
+from hatchway.cluster.api.cel.library.regexes import expression_for
 from hatchway.cluster.api.cel.library.times import time_functions
 from hatchway.cluster.api.cel.state import Evaluation
 from hatchway.cluster.api.cel.values import (
@@ -99,10 +99,14 @@ def _part_cost(args: tuple[Value, ...], result: Value) -> int:
     return -(-size_of(args[1]) // 10)
 
 
-def matches(text: str, pattern: str) -> bool:
-    """Return True when a regular expression (RE2) matches somewhere. Raises EvaluationError."""
+def _match_cost(args: tuple[Value, ...], result: Value) -> int:
+    return regex_cost(args[1:], result)
+
+
+def matches(state: Evaluation, text: str, pattern: str) -> bool:
+    """Return True when a regular expression (RE2) matches somewhere. Raises EvaluationError, CostExceeded."""
     try:
-        return compile_regex(pattern).matches(text)
+        return expression_for(state, text, pattern).matches(text)
     except ValueError as error:
         raise EvaluationError(f"error parsing regexp: {error}") from None
 
@@ -205,8 +209,8 @@ def _texts() -> Iterator[Overload]:
     yield declare("contains_string", "string.contains(string) bool", lambda a, b: b in a, _contains_cost)
     yield declare("starts_with_string", "string.startsWith(string) bool", lambda a, b: a.startswith(b), _part_cost)
     yield declare("ends_with_string", "string.endsWith(string) bool", lambda a, b: a.endswith(b), _part_cost)
-    yield declare("matches", "matches(string, string) bool", matches, regex_cost)
-    yield declare("matches_string", "string.matches(string) bool", matches, regex_cost)
+    yield declare("matches", "matches(string, string) bool", matches, _match_cost, counts_steps=True)
+    yield declare("matches_string", "string.matches(string) bool", matches, _match_cost, counts_steps=True)
     yield declare("to_dyn", "dyn(A) dyn", lambda value: value, no_cost)
 
 

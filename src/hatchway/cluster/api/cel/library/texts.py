@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from hatchway.cluster.api.cel.celtypes import Overload
 from hatchway.cluster.api.cel.library.declaring import declare, limit_made, regex_cost, traversal, twice_traversal
 from hatchway.cluster.api.cel.library.formatting import format_text
-from hatchway.cluster.api.cel.library.regexes import compile_regex
+from hatchway.cluster.api.cel.library.regexes import expression_for
 from hatchway.cluster.api.cel.state import Evaluation
 from hatchway.cluster.api.cel.values import EvaluationError, Value, size_of
 
@@ -21,8 +22,13 @@ _LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 _UPPER = {code: code - 32 for code in range(ord("a"), ord("z") + 1)}
 # The white space of Unicode, which `trim` removes.
 _SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-_QUOTED = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\",
-           '"': '\\"'}  # fmt: skip
+_QUOTED = str.maketrans({
+    "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v", "\\": "\\\\",
+    '"': '\\"',
+})  # fmt: skip
+_LATIN_1 = re.compile("[\x00-\xff]*")
+# The memory of a short text, as a multiple of the memory of its place in a list.
+_PART = 8
 
 
 def _out_of_range(index: int) -> EvaluationError:
@@ -44,7 +50,7 @@ def _index_of(text: str, part: str, start: int = 0) -> int:
 
 
 def _last_index_of(text: str, part: str) -> int:
-    return text.rfind(part)
+    return _last_index_before(text, part, len(text) - 1) if text and part else len(text) if not part else -1
 
 
 def _last_index_before(text: str, part: str, last: int) -> int:
@@ -52,7 +58,12 @@ def _last_index_before(text: str, part: str, last: int) -> int:
         raise _out_of_range(last)
     if not part:
         return min(last, len(text))
-    return text.rfind(part, 0, last + len(part)) if last < len(text) else -1
+    if last >= len(text) or len(part) > len(text):
+        return -1
+    # `str.rfind` takes as many steps as the product of both lengths, and no other thread runs meanwhile. The number of
+    # steps of `str.find` is proportional to the length of the text.
+    at = text[: last + len(part)][::-1].find(part[::-1])
+    return min(last + len(part), len(text)) - at - len(part) if at >= 0 else -1
 
 
 def _replaced(text: str, old: str, new: str, count: int = -1) -> str:
@@ -62,9 +73,15 @@ def _replaced(text: str, old: str, new: str, count: int = -1) -> str:
     return text.replace(old, new, count if count >= 0 else -1)
 
 
-def _split(text: str, separator: str, count: int = -1) -> list[str]:
+def _split(state: Evaluation, text: str, separator: str, count: int = -1) -> list[str]:
     if count == 0:
         return []
+    parts = text.count(separator) + 1 if separator else len(text)
+    parts = parts if count < 0 else min(parts, count)
+    # Each character below 256 exists only once in the interpreter, so its list needs no more than the list's places.
+    is_small = not separator and _LATIN_1.fullmatch(text) is not None
+    state.reserve(parts if is_small else parts * _PART)
+    state.walk(parts)
     if separator:
         return text.split(separator, count - 1 if count > 0 else -1)
     if count < 0 or count >= len(text):
@@ -93,23 +110,36 @@ def _joined(state: Evaluation, parts: list[str], separator: str = "") -> str:
     return separator.join(parts)
 
 
-def _quote(text: str) -> str:
-    return '"' + "".join(_QUOTED.get(one, one) for one in text) + '"'
+def _quote(state: Evaluation, text: str) -> str:
+    # No character becomes longer than two characters.
+    state.reserve(2 * len(text) + 2)
+    state.walk(1 + len(text) // 64)
+    return f'"{text.translate(_QUOTED)}"'
 
 
-def _compiled(pattern: str) -> Expression:
+def _compiled(state: Evaluation, text: str, pattern: str) -> Expression:
     try:
-        return compile_regex(pattern)
+        return expression_for(state, text, pattern)
     except ValueError as error:
         raise EvaluationError(f"Illegal regex: error parsing regexp: {error}") from None
 
 
-def _find(text: str, pattern: str) -> str:
-    return next(iter(_compiled(pattern).find_all(text, 1)), "")
+def _find(state: Evaluation, text: str, pattern: str) -> str:
+    return next(_compiled(state, text, pattern).each(text), "")
 
 
-def _find_all(text: str, pattern: str, limit: int = -1) -> list[str]:
-    return _compiled(pattern).find_all(text, limit)
+def _find_all(state: Evaluation, text: str, pattern: str, limit: int = -1) -> list[str]:
+    found: list[str] = []
+    if limit == 0:
+        return found
+    for one in _compiled(state, text, pattern).each(text):
+        found.append(one)
+        if len(found) == limit:
+            break
+        # A match may read the text to its end, so the number of matches does not limit the work.
+        state.walk(1 + len(text) // 256)
+        state.reserve(len(found) * _PART)
+    return found
 
 
 def _result_cost(args: tuple[Value, ...], result: Value) -> int:
@@ -118,6 +148,14 @@ def _result_cost(args: tuple[Value, ...], result: Value) -> int:
 
 def _format_cost(args: tuple[Value, ...], result: Value) -> int:
     return traversal(args[1:], result)
+
+
+def _split_cost(args: tuple[Value, ...], result: Value) -> int:
+    return twice_traversal(args[1:], result)
+
+
+def _find_cost(args: tuple[Value, ...], result: Value) -> int:
+    return regex_cost(args[1:], result)
 
 
 def _includes_cost(args: tuple[Value, ...], result: Value) -> int:
@@ -137,15 +175,19 @@ def text_library() -> Iterator[Overload]:
     yield declare("string_replace_string_string", "string.replace(string, string) string", _replaced, twice_traversal)
     yield declare("string_replace_string_string_int", "string.replace(string, string, int) string", _replaced,
                   twice_traversal)  # fmt: skip
-    yield declare("string_split_string", "string.split(string) list(string)", _split, twice_traversal)
-    yield declare("string_split_string_int", "string.split(string, int) list(string)", _split, twice_traversal)
+    yield declare("string_split_string", "string.split(string) list(string)", _split, _split_cost, counts_steps=True)
+    yield declare("string_split_string_int", "string.split(string, int) list(string)", _split, _split_cost,
+                  counts_steps=True)  # fmt: skip
     yield declare("string_substring_int", "string.substring(int) string", _substring, traversal)
     yield declare("string_substring_int_int", "string.substring(int, int) string", _substring, traversal)
     yield declare("string_trim", "string.trim() string", lambda text: text.strip(_SPACE), traversal)
     yield declare("list_join", "list(string).join() string", _joined, _result_cost, counts_steps=True)
     yield declare("list_join_string", "list(string).join(string) string", _joined, _result_cost, counts_steps=True)
-    yield declare("strings_quote", ".strings.quote(string) string", _quote, traversal)
+    yield declare("strings_quote", ".strings.quote(string) string", _quote,
+                  lambda args, result: traversal(args[1:], result), counts_steps=True)  # fmt: skip
     yield declare("string_format", "string.format(list(dyn)) string", format_text, _format_cost, counts_steps=True)
-    yield declare("string_find_string", "string.find(string) string", _find, regex_cost)
-    yield declare("string_find_all_string", "string.findAll(string) list(string)", _find_all, regex_cost)
-    yield declare("string_find_all_string_int", "string.findAll(string, int) list(string)", _find_all, regex_cost)
+    yield declare("string_find_string", "string.find(string) string", _find, _find_cost, counts_steps=True)
+    yield declare("string_find_all_string", "string.findAll(string) list(string)", _find_all, _find_cost,
+                  counts_steps=True)  # fmt: skip
+    yield declare("string_find_all_string_int", "string.findAll(string, int) list(string)", _find_all, _find_cost,
+                  counts_steps=True)  # fmt: skip

@@ -74,5 +74,4 @@ def time_functions() -> Iterator[Overload]:
     yield declare("duration_to_hours", "duration.getHours() int", _whole(3600 * _NANO))
     yield declare("duration_to_minutes", "duration.getMinutes() int", _whole(60 * _NANO))
     yield declare("duration_to_seconds", "duration.getSeconds() int", _whole(_NANO))
-    milliseconds = _whole(1_000_000)
-    yield declare("duration_to_milliseconds", "duration.getMilliseconds() int", lambda one: milliseconds(one) % 1000)
+    yield declare("duration_to_milliseconds", "duration.getMilliseconds() int", _whole(1_000_000))
