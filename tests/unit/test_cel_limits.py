@@ -159,6 +159,20 @@ def test_malformed_regular_expressions_check_the_processor_time() -> None:
     assert isinstance(evaluate(text).error, CostExceeded)
 
 
+def test_the_regular_expressions_of_one_text_are_checked_with_limited_work() -> None:
+    def text(pattern: str, count: int) -> str:
+        return "[" + ", ".join(f"'a'.matches('{pattern}{at}')" for at in range(count)) + "].size() == 1"
+
+    for pattern in ("(", "[z-a]"):
+        with pytest.raises(ExpressionIssues) as refused:
+            compile_expression(text(pattern, 50), ENVIRONMENT)
+        assert str(refused.value).count("invalid matches argument") == 50
+    # Each of these is compiled up to the largest size before it is refused.
+    with pytest.raises(ExpressionIssues) as refused:
+        compile_expression(text(r"[\\pL\\pN]{500}", 50), ENVIRONMENT)
+    assert 1 <= str(refused.value).count("invalid matches argument") <= 10
+
+
 def test_a_search_that_may_take_too_many_steps_is_refused() -> None:
     (found,) = (one for one in kubernetes_functions()["matches"] if one.is_member)
     state = Evaluation({}, 0, 1_000_000_000, math.inf)

@@ -21,6 +21,11 @@ from hatchway.cluster.api.cel.values import EvaluationError
 
 __all__ = ["check_literals", "parts_of"]
 
+# The maximum for the lengths of the compiled regular expressions of one text together: 0.3 s of processor time.
+_MOST_STEPS = 500_000
+# What an expression counts as that is refused because it is too large.
+_LARGEST_STEPS = 60_000
+
 
 def parts_of(node: SyntaxNode) -> Iterator[SyntaxNode]:
     """Yield the parts of a node, without parts that only a macro's expansion adds. May yield a part several times."""
@@ -41,7 +46,12 @@ def parts_of(node: SyntaxNode) -> Iterator[SyntaxNode]:
 
 
 def check_literals(root: SyntaxNode, issues: Issues) -> None:
-    """Add an error for each constant argument whose conversion must fail."""
+    """Add an error for each constant argument whose conversion must fail.
+
+    The work for regular expressions is limited. Those beyond the limit are checked only when they are used.
+    """
+    patterns = _Patterns()
+    checks = {("duration", 1): _duration, ("timestamp", 1): _timestamp, ("matches", 2): patterns.check}
     waiting, seen = [root], set[int]()
     while waiting:
         node = waiting.pop()
@@ -51,7 +61,7 @@ def check_literals(root: SyntaxNode, issues: Issues) -> None:
         waiting += parts_of(node)
         if not isinstance(node, CallNode):
             continue
-        check = _CHECKS.get((node.name, len(node.all_args)))
+        check = checks.get((node.name, len(node.all_args)))
         last = node.all_args[-1] if node.all_args else None
         if check is not None and isinstance(last, Literal) and isinstance(last.value, str):
             message = check(last.value)
@@ -75,16 +85,19 @@ def _invalid(name: str, convert: Callable[[str], object], text: str) -> str:
     return ""
 
 
-def _pattern(text: str) -> str:
-    try:
-        compile_regex(text)
-    except ValueError:
-        return "invalid matches argument"
-    return ""
+class _Patterns:
+    """Checks the regular expressions of one text, until they have needed too much work."""
 
+    def __init__(self) -> None:
+        self._left = _MOST_STEPS
 
-_CHECKS: dict[tuple[str, int], Callable[[str], str]] = {
-    ("duration", 1): _duration,
-    ("timestamp", 1): _timestamp,
-    ("matches", 2): _pattern,
-}
+    def check(self, text: str) -> str:
+        if self._left <= 0:
+            return ""
+        try:
+            self._left -= compile_regex(text).steps
+        except ValueError as error:
+            # RE2 has compiled an expression of the largest size before it refused one that is larger.
+            self._left -= _LARGEST_STEPS if "too large" in str(error) else 1 + len(text) // 2
+            return "invalid matches argument"
+        return ""
