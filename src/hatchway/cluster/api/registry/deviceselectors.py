@@ -30,7 +30,7 @@ MAX_LENGTH = 10 * 1024
 # The maximum number of seconds of processor time of one evaluation.
 _SECONDS = 0.2
 # The estimated memory of a compiled expression: bytes, and bytes for each character. The cache's limit is in bytes.
-_BASE, _FACTOR, _MOST_CACHED = 4096, 256, 32 << 20
+_BASE, _FACTOR, _MOST_CACHED = 4096, 160, 64 << 20
 _ENTRIES = 32
 _DOMAIN, _ID, _DRIVER = (DeclaredType(STRING, most) for most in (63, 32, 63))
 _ATTRIBUTES = map_type(_DOMAIN, map_type(_ID, DeclaredType(DYN, 64), _ENTRIES), _ENTRIES)
