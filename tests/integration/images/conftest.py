@@ -51,6 +51,11 @@ class Puller:
         partial = self.store.path / "partial"
         return sorted(path.name.partition("-")[0] for path in partial.iterdir()) if partial.is_dir() else []
 
+    def downloaded(self, digest: str) -> int:
+        """Return the number of bytes of an unfinished download."""
+        parts = (self.store.path / "partial").glob(f"{digest.removeprefix('sha256:')}-*")
+        return sum(path.stat().st_size for path in parts)
+
 
 @pytest.fixture
 def puller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Puller:

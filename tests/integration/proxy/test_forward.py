@@ -452,6 +452,7 @@ async def test_a_half_closed_client_is_not_kept_for_ever(world: World) -> None:
     backend = await world.backend(script)
     client = await world.client(await world.serve(forward(backend.upstream()), limits=Limits(half_closed_timeout=0.05)))
     client.send(GET)
+    await until(lambda: len(backend.requests) == 1)
     client.writer.write_eof()
     async with asyncio.timeout(10):
         await backend.ended.wait()
