@@ -91,9 +91,18 @@ def _any(patterns: tuple[Expression, ...], text: str) -> bool:
 
 
 def host_name(host: bytes) -> bytes:
-    """Return the name in a Host field, in lower case, without its port and without the brackets of an IPv6 address."""
+    """Return the name in a Host field, in lower case, without its port and without the brackets of an IPv6 address.
+
+    b"" when the field is malformed: a port that is no number, text after a bracket, or a name in brackets.
+    """
     host = host.lower()
     if host[:1] == b"[":
-        return host[1:].partition(b"]")[0]
-    name, colon, _ = host.rpartition(b":")
-    return name if colon and b":" not in name else host
+        name, bracket, rest = host[1:].partition(b"]")
+        valid = bracket and b":" in name and (not rest or rest[:1] == b":")
+        port = rest[1:]
+    else:
+        name, colon, port = host.rpartition(b":")
+        if not colon or b":" in name:  # no port, or an IPv6 address without brackets
+            return host
+        valid = True
+    return name if valid and (not port or port.isdigit()) else b""

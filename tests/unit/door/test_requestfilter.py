@@ -26,6 +26,17 @@ from hatchway.errors import HatchwayError
         (b"127.0.0.1.evil.example", False),
         (b"[::2]:8001", False),
         (b"127.0.0.2", False),
+        (b"localhost:", True),
+        (b"localhost:evil", False),
+        (b"localhost:80:80", False),
+        (b"user@localhost:8001", False),
+        (b"localhost :8001", False),
+        (b"[localhost]:8001", False),
+        (b"[::1].evil.example:8001", False),
+        (b"[::1]8001", False),
+        (b"[::1]:evil", False),
+        (b"[::1", False),
+        (b"::1", False),
     ],
 )
 def test_hosts(host: bytes, accepted: bool) -> None:

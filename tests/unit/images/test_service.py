@@ -66,7 +66,11 @@ async def pulls() -> Pulls:
 @contextlib.asynccontextmanager
 async def serving(path: Path, pulls: Pulls, *, beat: float = PATIENCE) -> AsyncIterator[PullClient]:
     board = PullBoard(
-        pulls.pull, at_once=2, explain=lambda error: str(error) if isinstance(error, OSError) else None, beat=beat
+        pulls.pull,
+        per_registry=2,
+        at_once=3,
+        explain=lambda error: str(error) if isinstance(error, OSError) else None,
+        beat=beat,
     )
     with unixsockets.listen(path) as sock:
         task = asyncio.create_task(PullService(board).run(sock.dup()))
@@ -133,6 +137,19 @@ async def test_only_a_few_pulls_run_at_a_time(tmp_path: Path, pulls: Pulls) -> N
         assert pulls.most == 2 and len(pulls.begun) == 5
 
 
+async def test_a_registry_occupies_only_its_own_pulls(tmp_path: Path, pulls: Pulls) -> None:
+    async with serving(tmp_path / "s", pulls) as client:
+        slow = [asyncio.create_task(client.pull(request(f"slow.test/image{number}"))) for number in range(4)]
+        await pulls.until(lambda: len(pulls.begun) == 2)
+        others = [asyncio.create_task(client.pull(request(f"{name}.test/image"))) for name in ("a", "b")]
+        # A third pull begins, of another registry; the fourth exceeds the limit of all pulls together.
+        await pulls.until(lambda: len(pulls.begun) == 3)
+        assert pulls.begun[2].reference.registry in ("a.test", "b.test")
+        pulls.released.set()
+        await asyncio.gather(*slow, *others)
+        assert pulls.most == 3 and len(pulls.begun) == 6
+
+
 async def test_a_pull_ends_when_no_client_waits_for_it(tmp_path: Path, pulls: Pulls) -> None:
     async with serving(tmp_path / "s", pulls, beat=0.01), asyncio.timeout(PATIENCE):
         async with asking(tmp_path / "s", request("a")) as staying:
@@ -188,7 +205,7 @@ async def test_without_a_service_the_client_raises_an_error(tmp_path: Path) -> N
 
 
 async def test_an_idle_service_ends_after_its_last_client(tmp_path: Path, pulls: Pulls) -> None:
-    board = PullBoard(pulls.pull, at_once=2, explain=lambda _: None, beat=0.02)
+    board = PullBoard(pulls.pull, explain=lambda _: None, beat=0.02)
     with unixsockets.listen(tmp_path / "s") as sock:
         task = asyncio.create_task(PullService(board, idle=0.001).run(sock.dup()))
         reader, writer = await asyncio.open_unix_connection(sock=unixsockets.connect(tmp_path / "s"))

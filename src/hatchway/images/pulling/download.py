@@ -26,7 +26,7 @@ _PROGRESS = 1 << 20
 # A download that receives fewer bytes than this in PATIENCE seconds counts as interrupted.
 _SLOWEST = 16 * 1024
 # A download fails when it receives fewer bytes than `_LEAST` in `_SPAN` seconds (about 1.2 kB/s), interruptions
-# included. Otherwise a registry that sends few bytes could occupy one of the few parallel pulls for days. The received
+# included. Otherwise a registry that sends few bytes could occupy one of its parallel pulls for days. The received
 # bytes are kept. So over a slow connection, several pulls together still download the whole blob.
 _LEAST = 1 << 20
 _SPAN = 15 * 60.0

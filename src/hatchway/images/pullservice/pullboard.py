@@ -5,30 +5,41 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from weakref import WeakValueDictionary
 
 from hatchway.images.contents import BadImage, Image
 from hatchway.images.pullservice.pullmessages import PullAnswer, Pulled, PullFailure, Pulling, PullRequest
 
-__all__ = ["AT_ONCE", "PullBoard", "PullFunction"]
+__all__ = ["AT_ONCE", "PER_REGISTRY", "PullBoard", "PullFunction"]
 
-# The most pulls that run at a time; others wait. Each pull has several connections.
-AT_ONCE = 4
+# The maximum number of pulls that run at a time, from one registry and together; others wait. Each pull has several
+# connections. A registry that sends its bytes slowly can occupy only its own pulls.
+PER_REGISTRY = 4
+AT_ONCE = 16
 # pull(request, report): pulls an image, and calls report(done, total) with its progress in bytes.
 PullFunction = Callable[[PullRequest, Callable[[int, int], None]], Awaitable[Image]]
 
 
 class PullBoard:
-    """Pulls images, at most `at_once` at a time.
+    """Pulls images, at most `per_registry` from one registry and `at_once` together at a time.
 
     explain: returns the message for the client when a pull fails with an expected error, else None. Other errors are
     bugs of the service, and are raised.
     """
 
     def __init__(
-        self, pull: PullFunction, *, at_once: int, explain: Callable[[Exception], str | None], beat: float = 5.0
+        self,
+        pull: PullFunction,
+        *,
+        explain: Callable[[Exception], str | None],
+        per_registry: int = PER_REGISTRY,
+        at_once: int = AT_ONCE,
+        beat: float = 5.0,
     ) -> None:
         self._pull = pull
-        self._turns = asyncio.Semaphore(at_once)
+        self._per_registry = per_registry
+        self._registries: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._all = asyncio.Semaphore(at_once)
         self._explain = explain
         self._beat = beat
         self._running: dict[PullRequest, _RunningPull] = {}
@@ -59,12 +70,19 @@ class PullBoard:
                 pull.task.cancel()
                 await asyncio.wait({pull.task})
 
+    def _registry(self, name: str) -> asyncio.Semaphore:
+        """Return the semaphore of a registry's pulls, which exists while a pull uses it or waits for it."""
+        found = self._registries.get(name)
+        if found is None:
+            found = self._registries[name] = asyncio.Semaphore(self._per_registry)
+        return found
+
     async def _run(self, request: PullRequest, running: _RunningPull) -> Pulled | PullFailure:
         def report(done: int, total: int) -> None:
             running.progress = Pulling(done, total)
 
         try:
-            async with self._turns:
+            async with self._registry(request.reference.registry), self._all:
                 began = time.monotonic()
                 image = await self._pull(request, report)
                 return Pulled(image.image_id, image.size, time.monotonic() - began)

@@ -27,7 +27,7 @@ from hatchway.images.pulling.dockerconfig import find_credentials
 from hatchway.images.pulling.pull import Progress, PullError, pull
 from hatchway.images.pulling.registries import Registries
 from hatchway.images.pullservice import unixsockets
-from hatchway.images.pullservice.pullboard import AT_ONCE, PullBoard
+from hatchway.images.pullservice.pullboard import PullBoard
 from hatchway.images.pullservice.pullmessages import (
     LONGEST_REQUEST,
     BadPullMessage,
@@ -164,7 +164,7 @@ async def serve_pulls(store: ImageStore, sock: socket.socket) -> None:
             progress=progress,
         )
 
-    board = PullBoard(pull_one, at_once=AT_ONCE, explain=explain)
+    board = PullBoard(pull_one, explain=explain)
     await PullService(board).run(sock)
 
 
