@@ -28,6 +28,7 @@ def test_the_page_is_up_to_date() -> None:
 def test_every_type_and_subresource_exists_in_kubernetes() -> None:
     there = _script().recorded()
     for row in ROWS:
+        assert (row.group, row.version, row.plural) in there, f"Kubernetes does not serve {row.plural} by default"
         kind, subresources = there[row.group, row.version, row.plural]
         assert row.kind == kind
         assert {one.name for one in row.subresources} <= subresources

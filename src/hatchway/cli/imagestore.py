@@ -38,7 +38,7 @@ def complete_image(ctx: click.Context, _: click.Parameter, incomplete: str) -> l
 
 
 def find_image(store: ImageStore, text: str) -> tuple[Image, Reference | None]:
-    """Return the image with this name, ID or beginning of an ID, and its name; the name is None when an ID found it.
+    """Return the image that has this name, or an ID that begins so. Also return the name; None if `text` is an ID.
 
     A name is preferred to the beginning of an ID, as in Docker.
 

@@ -1,4 +1,4 @@
-"""Connects and listens for all rooms of the cluster."""
+"""Makes connected and listening sockets, for all rooms of the cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNDER_WAY = (errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK)
 
 
 class PodNetworks(Protocol):
-    """Makes sockets in the networks of the cluster's pods, which can be connected to a pod's loopback."""
+    """Makes sockets in pods' networks. Such a socket can be connected to its pod's loopback."""
 
     def take_now(self, uid: str) -> socket.socket | None:
         """Return an unconnected, non-blocking TCP socket of a pod's network; None when the caller must use `take`.

@@ -120,9 +120,8 @@ class Prober:
             return ProbeAnswer(location, "unreachable", "its name cannot be resolved from this machine")
         address = next((one for one in addresses if self._may_ask(one)), "")
         if not address:
-            return ProbeAnswer(
-                location, "unasked", f"was not asked: {addresses[0]} would be this machine's own network"
-            )
+            told = f"was not asked: {addresses[0]} is another machine here than in the cluster"
+            return ProbeAnswer(location, "unasked", told)
         guess = location.tls if location.tls is not None else scheme_of(Port("", location.port)) == "https"
         problem: ProxyError | None = None
         for tls in (guess, not guess):
@@ -147,14 +146,14 @@ class Prober:
         return ProbeAnswer(location, "no-http", "accepts connections, and does not speak HTTP")
 
     def _may_ask(self, address: str) -> bool:
-        """Return False for an address that belongs to one machine in this network and to another one in the cluster."""
+        """Return False for an address that means another machine here than in the cluster, such as a loopback one."""
         found = ipaddress.ip_address(address.partition("%")[0])
         found = getattr(found, "ipv4_mapped", None) or found
         if found.is_loopback:
             return self._on_this_machine
-        # Link-local addresses (clouds' metadata services) and 0.0.0.0 have a different meaning on each machine.
         if found in _METADATA:
             return False
+        # These addresses mean something different on each machine.
         return not (found.is_link_local or found.is_unspecified or found.is_multicast)
 
     async def _get(self, location: Location, address: str, *, tls: bool) -> _ProbeReply:

@@ -21,7 +21,7 @@ RESOURCES: dict[ViewKind, str] = {
     "nodes": "nodes",
 }
 _VERBS = ("list", "watch")
-# The most access reviews under way at once, so that a cluster with many namespaces is not flooded with them.
+# The maximum number of namespaces that are reviewed at the same time. Each needs one or a few requests.
 _AT_ONCE = 8
 
 
@@ -108,7 +108,7 @@ def _reason(kind: ViewKind, reached: tuple[str, ...], namespaces: list[str], lis
     if reached and (listed or chosen):
         return f"you may list and watch {what} in {len(reached)} of {len(namespaces)} namespaces"
     if reached:
-        return f'you may not list namespaces, so only the context\'s, "{namespaces[0]}", is shown'
+        return f'you may not list namespaces, so only the context\'s namespace, "{namespaces[0]}", is shown'
     reason = f"you may not list and watch {what}"
     if chosen:
         return f"{reason} in {', '.join(namespaces)}"
@@ -127,7 +127,8 @@ async def _in_namespace(
 ) -> set[ViewKind]:
     """Return the kinds among `kinds` that the user may list and watch in a namespace.
 
-    This sends one rules review, and one access review for each kind when the server's answer is incomplete.
+    This sends one rules review. If its answer is incomplete, access reviews for `list` and `watch` follow for each kind
+    that it did not allow.
     """
     async with gate:
         try:

@@ -84,7 +84,7 @@ class LogCollector:
         executor: the store's thread. All methods except `run` must be called on it.
         directory: the directory of the node's pod logs.
         positions: the file in which the collector saves how far it has read.
-        host: the value of `kubernetes.host` when a pod's directory does not contain the node's name.
+        host: the value of `kubernetes.host` when a pod's directory has no file with the node's name.
     """
 
     def __init__(self, store: LoggingStore, executor: Executor, *, directory: Path, positions: Path, host: str) -> None:
@@ -158,8 +158,8 @@ class LogCollector:
     def commit(self) -> None:
         """Make indexed lines durable, then save the positions up to which they were read.
 
-        A failed refresh, which clients can request, too, may have lost lines of an index. These lines are read again
-        from the saved positions. Lines of files that were deleted meanwhile are lost.
+        A refresh that fails may lose lines of an index. (Clients can request a refresh, too.) These lines are read
+        again from the saved positions, unless their files were deleted meanwhile.
 
         Raises:
             OSError, ValueError: lines or positions cannot be written.

@@ -113,7 +113,7 @@ def _search_by_column(
 def _search_and_sort(
     built: list[tuple[EsIndex, Any]], order: Sequence[SortKey], room: AnswerRoom
 ) -> tuple[list[Hit], int]:
-    """Find hits, and sort them by fields without a column.
+    """Find hits, and sort them in memory by any fields. The index sorts only by `@timestamp`, `_score` and `_doc`.
 
     This reads all documents that match, so their number is limited.
     """

@@ -1,7 +1,7 @@
 """Keeps the number of pods that each ReplicationController specifies.
 
-A ReplicationController is like a ReplicaSet with an older form of selector. As in kube-controller-manager's
-`replication/`, the ReplicaSets' controller is adapted to it.
+A ReplicationController is like a ReplicaSet with an older form of selector. So this controller is the ReplicaSets'
+controller with another kind of selector, as in kube-controller-manager (`replication/`).
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Limits processes: the cluster may have half of this machine's, a node a quarter, a container an eighth.
+"""Limits the number of processes of the cluster, its nodes and containers.
+
+The cluster gets half of this machine's limit, a node a quarter, and a container an eighth.
 
 Since Linux 6.14 each PID namespace has its own `pid_max`, which also holds for all namespaces below it. On older
 kernels, two other limits remain: RLIMIT_NPROC (see `containerstart.py`), which the kernel does not apply to this

@@ -131,7 +131,7 @@ class PodForwarding:
         self._spawn(self._connect_later(stream, port))
 
     async def _connect_later(self, stream: SpdyStream, port: int) -> bool:
-        """Wait for a socket, and begin to connect it. Return False if there is no connection to count for the limit."""
+        """Wait for a socket, and begin to connect it. Return False if that failed; then no connection is counted."""
         try:
             sock = await self._networks.take(self._uid)
         except OSError as error:
