@@ -29,6 +29,8 @@ from hatchway.route.contract import TargetUnreached, Unreached
 from hatchway.target import Kind, Target, format_host_name
 
 _READING = frozenset(("GET", "HEAD"))
+# A kube-apiserver's message about a service that has no endpoint for the port in a proxy path.
+_NO_ENDPOINTS: Final = "no endpoints available"
 # A kube-apiserver's message about an upgrade that was not answered with 101 (apimachinery `proxy/upgradeaware.go`).
 _UPGRADE = re.compile(r"invalid upgrade response: status code (\d{3})\b")
 # Errors of an upgrade after dialing; the API server reports them without an explanation.
@@ -181,6 +183,11 @@ class Diagnosis:
             problem = await self.of_status(status, target, head)
             if problem.status != code:
                 return self.answer(problem, head, html=False)
+        if (target.kind, code, target.port) == ("services", 503, "") and _NO_ENDPOINTS in str(message):
+            # The service may have endpoints, but no port without a name.
+            problem = await self.of_status(status, target, head)
+            if problem.kind == "no-such-port":
+                return self.answer(problem, head, html=False)
         return None
 
     # Problems
@@ -213,7 +220,7 @@ class Diagnosis:
                 return problem
         if code == 500 and head.upgrade is not None and (found := _UPGRADE.match(message)):
             return no_answer(NoAnswer.NOT_UPGRADED, target, upgrade_status=int(found[1]))
-        if "no endpoints available" in message:
+        if _NO_ENDPOINTS in message:
             return await targets.no_endpoints(target)
         reached = "error trying to reach service" in message or "error dialing backend" in message
         if reached or (head.upgrade is not None and code == 500 and _AFTER_DIALING.match(message)):

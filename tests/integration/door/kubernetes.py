@@ -168,8 +168,13 @@ class Front:
     async def ask(
         self, host: str, path: str = "/", method: str = "GET", *, page: bool = True, body: bytes = b"", **fields: str
     ) -> Answer:
-        """Send a request. page: as a browser's navigation, not as a tool. fields: header fields, with _ for -."""
-        lines = [f"{method} {path} HTTP/1.1", f"Host: {host}.localhost:{self.port}", "Connection: close"]
+        """Send a request.
+
+        host: the host name without `.localhost`; "" for the door's own host. page: as a browser's navigation, not as a
+        tool. fields: header fields, with _ for -.
+        """
+        name = f"{host}.localhost" if host else "localhost"
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {name}:{self.port}", "Connection: close"]
         if page:
             lines += [
                 "Accept: text/html",

@@ -128,6 +128,27 @@ async def test_the_page_of_a_missing_port_lists_all_ports(made: Front) -> None:
     assert "dns (53)" in page.text and "it is a port for UDP" in page.text
 
 
+async def test_a_proxy_path_without_a_port_does_not_mean_a_port_with_a_name(made: Front) -> None:
+    """As in Kubernetes; its message says that there are no endpoints."""
+    cluster = made.kubernetes.cluster
+    found = [endpoint("127.0.0.1", "web-1", "shop")]
+    for name, ports in {"one": [HTTP], "two": [HTTP, HTTP | {"name": "admin", "port": 81}]}.items():
+        cluster.add_service("shop", name, *ports, selector=LABELS)
+        cluster.add_slice("shop", name, [port | {"port": 1} for port in ports], found)
+    path = "/api/v1/namespaces/shop/services/{}/proxy/"
+    page = await made.ask("prefix", path.format("one"))
+    assert (page.status, page.problem) == (503, "no-such-port")
+    assert "has one port, which has a name" in page.text and "several" not in page.text
+    assert ">web (80)</a>" in page.text
+    tool = await made.ask("prefix", path.format("one"), page=False)
+    assert (tool.status, tool.problem) == (503, "no-such-port")
+    assert "has one port, which has a name" in json.loads(tool.body)["message"]
+    assert "has several ports, and the address names none" in (await made.ask("prefix", path.format("two"))).text
+    # The raw API has the API server's own words.
+    raw = await made.ask("", path.format("one"), page=False)
+    assert json.loads(raw.body)["message"] == 'no endpoints available for service "one"'
+
+
 @pytest.mark.parametrize("number", [7000, 7001, 5432])
 async def test_a_port_whose_number_is_usual_for_another_protocol_is_tried(made: Front, number: int) -> None:
     """The number does not prove the protocol, and the error of a real attempt says more than a guess."""

@@ -76,6 +76,7 @@ EVERY = [
     unanswered.api_broken("context dev", "an upgrade was answered with 200", 200),
     notfound.kubelet_paths(Target("nodes", "n1"), "http://n1.node.localhost:8001"),
     notfound.no_such_port(WEB, [("web (80)", "http://web.shop.svc.localhost/"), ("9", "")]),
+    notfound.no_such_port(Target("services", "web", "shop"), [("web (80)", "http://web.shop.svc.localhost/")]),
     refused.bad_annotation(WEB, "hatchway.dev/host-header", "'a b' cannot be a Host", "Write a name."),
 ]
 

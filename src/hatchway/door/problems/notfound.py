@@ -72,18 +72,26 @@ def no_namespace(target: Target, cluster: str, meant: Links = (), similar: Seque
 
 
 def no_such_port(target: Target, ports: Links, others: Sequence[Detail] = ()) -> DoorProblem:
-    """Describe a service without the requested port, or with several ports of which none was named.
+    """Describe a service without the requested port, or a service of which no port was named although all have names.
+
+    A proxy path without a port means the port without a name (kube-apiserver's `service/storage/storage.go`).
 
     Args:
         target: the target as it was requested.
         ports: (port, URL or "") of its ports that may speak HTTP.
         others: its other ports, each with its protocol.
     """
-    said = f'has no port "{target.port}"' if target.port else "has several ports, and the address names none of them"
+    if target.port:
+        title, said = f"{target.name} has no such port", f'has no port "{target.port}"'
+    elif len(ports) + len(others) > 1:
+        title, said = f"Which port of {target.name}?", "has several ports, and the address names none of them"
+    else:
+        title = f"The address does not name the port of {target.name}"
+        said = "has one port, which has a name, and a proxy path without a port means a port without a name"
     return DoorProblem(
         kind="no-such-port",
         status=503,
-        title=f"{target.name} has no such port" if target.port else f"Which port of {target.name}?",
+        title=title,
         message=f'service "{target.name}" in namespace "{target.namespace}" {said}',
         target=target,
         hint="Take one of the ports that it has.",
