@@ -14,10 +14,12 @@ def check(page: Page, app: Running) -> None:
     page.goto(app.url)
     page.get_by_label("name", exact=True).fill("Ada")
     page.get_by_role("button", name="Submit").click()
-    page.wait_for_function("[...document.querySelectorAll('textarea')].some(area => area.value === 'Hello, Ada!')")
+    page.wait_for_function(
+        "() => [...document.querySelectorAll('textarea')].some(area => area.value === 'Hello, Ada!')"
+    )
     # A streamed answer.
     page.get_by_role("button", name="Count").click()
-    page.wait_for_function("[...document.querySelectorAll('textarea')].some(area => area.value === 'step 3')")
+    page.wait_for_function("() => [...document.querySelectorAll('textarea')].some(area => area.value === 'step 3')")
 
 
 APP = App(

@@ -17,7 +17,7 @@ def check(page: Page, app: Running) -> None:
     page.locator(".jp-Terminal .xterm").click()
     answer = app.work / f"answer-{app.mode}.txt"
     # The prompt appears when the shell's WebSocket is open; input before that is lost.
-    page.wait_for_function("document.querySelector('.jp-Terminal .xterm-rows, .jp-Terminal canvas') !== null")
+    page.wait_for_function("() => document.querySelector('.jp-Terminal .xterm-rows, .jp-Terminal canvas') !== null")
 
     def typed() -> bool:
         page.keyboard.type(f"echo $((6*7)) > {answer}\n")

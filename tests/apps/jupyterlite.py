@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def check(page: Page, app: Running) -> None:
     page.goto(app.at("lab/index.html"))
     page.locator(".jp-LauncherCard").first.wait_for(timeout=60_000)
-    page.wait_for_function("navigator.serviceWorker.ready.then(() => true)")
+    page.wait_for_function("() => navigator.serviceWorker.ready.then(() => true)")
     page.locator(".jp-LauncherCard[data-category='Other'][title*='text' i]").first.click()
     page.get_by_text("untitled.txt").first.wait_for()
     page.locator(".cm-content").first.click()

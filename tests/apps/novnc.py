@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def check(page: Page, app: Running) -> None:
     page.goto(app.at("vnc.html"))
     page.locator("#noVNC_connect_button").click()
-    page.wait_for_function("document.documentElement.classList.contains('noVNC_connected')")
+    page.wait_for_function("() => document.documentElement.classList.contains('noVNC_connected')")
     page.locator("canvas").first.wait_for()
 
 

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 def check(page: Page, app: Running) -> None:
     page.goto(app.url)
-    page.wait_for_function("document.title === 'ready'")
+    page.wait_for_function("() => document.title === 'ready'")
     page.reload()
-    page.wait_for_function("navigator.serviceWorker.controller !== null")
+    page.wait_for_function("() => navigator.serviceWorker.controller !== null")
     assert page.evaluate("fetch('/answer').then(response => response.text())") == "the worker says 42"
     page.context.set_offline(True)
     page.reload()
-    page.wait_for_function("document.title === 'ready'")
+    page.wait_for_function("() => document.title === 'ready'")
     assert page.inner_text("h1") == "An application that works without its server"
     page.context.set_offline(False)
 

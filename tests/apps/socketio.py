@@ -14,9 +14,9 @@ def check(page: Page, app: Running) -> None:
     polls = []
     page.on("request", lambda request: polls.append(request.url) if "transport=polling" in request.url else None)
     page.goto(app.url)
-    page.wait_for_function("document.title === 'connected'")
+    page.wait_for_function("() => document.title === 'connected'")
     assert polls
-    page.wait_for_function("socket.io.engine.transport.name === 'websocket'")
+    page.wait_for_function("() => socket.io.engine.transport.name === 'websocket'")
     page.fill("input", "six times seven")
     page.click("button")
     page.get_by_text("SIX TIMES SEVEN").wait_for()

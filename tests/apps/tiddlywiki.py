@@ -20,7 +20,7 @@ def check(page: Page, app: Running) -> None:
         """title => $tw.wiki.addTiddler(new $tw.Tiddler({ title, text: "six times seven", modified: new Date() }))""",
         title,
     )
-    page.wait_for_function("!$tw.syncer.isDirty()")
+    page.wait_for_function("() => !$tw.syncer.isDirty()")
     page.goto(app.url + "status")
     page.goto(app.url)
     page.wait_for_function("title => $tw.wiki.getTiddlerText(title) === 'six times seven'", arg=title)

@@ -16,7 +16,7 @@ def check(page: Page, app: Running) -> None:
     page.fill("[name=user]", "Ada")
     page.click("button")
     page.get_by_role("heading", name="Chat of Ada").wait_for()
-    page.wait_for_function("document.title === 'open'")
+    page.wait_for_function("() => document.title === 'open'")
     page.fill("[name=text]", "six times seven")
     page.click("button")
     page.get_by_text("Ada: six times seven").wait_for()

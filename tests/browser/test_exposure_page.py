@@ -75,7 +75,7 @@ def test_from_the_portal_to_the_line_that_mends(page: Page) -> None:
         first.locator("text=Copied").wait_for()
         assert page.evaluate("navigator.clipboard.readText()") == first.locator("pre").inner_text()
         page.fill("#filter", "5432")
-        page.wait_for_function("document.getElementById('said').textContent.endsWith('shown')")
+        page.wait_for_function("() => document.getElementById('said').textContent.endsWith('shown')")
         assert 0 < page.locator(".finding:visible").count() < number
         page.fill("#filter", "")
         assert page.locator(".finding:visible").count() == number

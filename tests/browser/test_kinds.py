@@ -73,7 +73,7 @@ def test_absolute_addresses_of_the_server_itself(page: Page, url: str) -> None:
 def test_addresses_of_the_server_itself_in_settings_that_a_script_fetches(page: Page, url: str) -> None:
     page.goto(url + "configured")
     page.get_by_text("welcome").wait_for()
-    page.wait_for_function("document.title == 'asked'")
+    page.wait_for_function("() => document.title == 'asked'")
 
 
 @pytest.mark.parametrize("policy", ["", "script-src 'self' 'unsafe-inline'", "script-src 'nonce-abc' 'strict-dynamic'"])
@@ -82,7 +82,7 @@ def test_addresses_of_the_server_itself_that_a_script_composes(page: Page, url: 
     page.on("request", lambda request: asked.append(request.url))
     page.goto(url + "composed?" + policy)
     page.get_by_text("welcome").wait_for()
-    page.wait_for_function("document.title == 'asked,told,sent,asked,2'")
+    page.wait_for_function("() => document.title == 'asked,told,sent,asked,2'")
     assert not [one for one in asked if not one.startswith(url)]
 
 
@@ -96,6 +96,6 @@ def test_a_form_whose_origin_is_checked_is_accepted_after_retries(page: Page, ur
     for _ in range(4):
         page.goto(url + "form")
         page.locator("#save").click()
-        page.wait_for_function("document.title != 'form'")
+        page.wait_for_function("() => document.title != 'form'")
         titles.append(page.title())
     assert titles[-1] == "saved" and titles.count("refused") <= 2

@@ -102,7 +102,7 @@ def test_absolute_modules_and_lazily_loaded_chunks(tab: Tab, front: Front, site:
         "/lib.js": "export const lib = 'lib';",
     }
     tab.goto(front.url(site))
-    tab.wait_for_function("document.title")
+    tab.wait_for_function("() => document.title")
     assert tab.title() == "b lib c c?2 /"
 
 
@@ -115,7 +115,7 @@ def test_fetch_in_all_its_forms(tab: Tab, front: Front, site: Site) -> None:
         "/data.json": '{"a": 1}',
     }
     tab.goto(front.url(site))
-    tab.wait_for_function("document.title === '2'")
+    tab.wait_for_function("() => document.title === '2'")
 
 
 REACT = """<!DOCTYPE html><html><head><base href="/"></head><body><div id=root></div>
@@ -163,17 +163,17 @@ def test_client_routers(tab: Tab, front: Front, site: Site, packages: Path, page
     tab.wait_for_selector("#at")
     assert tab.inner_text("#at").startswith("home")
     tab.click("#go")
-    tab.wait_for_function("document.querySelector('#at').textContent.startsWith('user 7 /users/7')")
+    tab.wait_for_function("() => document.querySelector('#at').textContent.startsWith('user 7 /users/7')")
     assert tab.url == front.url(site, "/users/7")
     tab.reload()
-    tab.wait_for_function("document.querySelector('#at').textContent.startsWith('user 7 /users/7')")
+    tab.wait_for_function("() => document.querySelector('#at').textContent.startsWith('user 7 /users/7')")
     tab.click("#home")
-    tab.wait_for_function("document.querySelector('#at').textContent.startsWith('home')")
+    tab.wait_for_function("() => document.querySelector('#at').textContent.startsWith('home')")
     assert tab.url == front.url(site, "/")
     tab.go_back()
-    tab.wait_for_function("document.querySelector('#at').textContent.startsWith('user 7')")
+    tab.wait_for_function("() => document.querySelector('#at').textContent.startsWith('user 7')")
     tab.goto(front.url(site, "/nowhere/at/all"))
-    tab.wait_for_function("document.querySelector('#at').textContent === 'lost'")
+    tab.wait_for_function("() => document.querySelector('#at').textContent === 'lost'")
 
 
 SOCKET_IO = """
@@ -202,7 +202,7 @@ def test_socket_io(tab: Tab, front: Front, packages: Path, options: str, transpo
         assert process.stdout is not None
         site = Site({}, port=int(process.stdout.readline()))
         tab.goto(front.url(site))
-        tab.wait_for_function("document.title.startsWith('hi ')")
+        tab.wait_for_function("() => document.title.startsWith('hi ')")
         if transport == "websocket":
             assert tab.title() == "hi websocket"
     finally:
@@ -320,7 +320,7 @@ def test_an_isolated_page_has_shared_memory(tab: Tab, front: Front, site: Site) 
         "/worker.js": lambda _: (200, {"Content-Type": "text/javascript", **isolated}, worker),
     }
     tab.goto(front.url(site))
-    tab.wait_for_function("document.title === 'true 42'")
+    tab.wait_for_function("() => document.title === 'true 42'")
 
 
 def test_a_service_worker_that_caches(tab: Tab, front: Front, site: Site, context: BrowserContext) -> None:
@@ -337,12 +337,12 @@ def test_a_service_worker_that_caches(tab: Tab, front: Front, site: Site, contex
               if (FILES.includes(path)) e.respondWith(caches.match(path)) });""",
     }
     tab.goto(front.url(site))
-    tab.wait_for_function("document.title")
+    tab.wait_for_function("() => document.title")
     assert tab.title() == "/ /sw.js"
     asked = len(site.seen)
     again = context.new_page()
     again.goto(front.url(site))
-    again.wait_for_function("window.app === 1")
+    again.wait_for_function("() => window.app === 1")
     assert [one for one in site.targets()[asked:] if one in ("/", "/app.js")] == []
 
 
@@ -363,7 +363,7 @@ def test_csrf_and_origin_checks(tab: Tab, front: Front, site: Site) -> None:
     }
     tab.goto(front.url(site, "/form"))
     tab.click("button")
-    tab.wait_for_function("document.title === 'done'")
+    tab.wait_for_function("() => document.title === 'done'")
     assert tab.url == front.url(site, "/done")
 
 

@@ -166,7 +166,7 @@ def test_event_source(tab: Tab) -> None:
 
 def test_beacon(tab: Tab, site: Site) -> None:
     assert tab.evaluate("navigator.sendBeacon('/up', 'x')")
-    tab.wait_for_function("fetch('/echo').then(() => true)")
+    tab.wait_for_function("() => fetch('/echo').then(() => true)")
     assert "/up" in site.targets()
 
 
@@ -359,7 +359,7 @@ def test_svg(tab: Tab, site: Site) -> None:
         'xlink:href', '/a.png');
         s.append(i); document.body.append(s) })()"""
     )
-    tab.wait_for_function("performance.getEntriesByType('resource').some(e => e.name.endsWith('/a.png'))")
+    tab.wait_for_function("() => performance.getEntriesByType('resource').some(e => e.name.endsWith('/a.png'))")
     assert "/a.png" in site.targets()
 
 
@@ -372,10 +372,10 @@ def test_styles(tab: Tab, site: Site) -> None:
         document.body.append(i); const u = document.createElement('u'); u.textContent = 'u'; document.body.append(u);
         u.style.setProperty('background', 'url(/a.png?prop)') })()"""
     )
-    tab.wait_for_function("getComputedStyle(document.querySelector('p')).color === 'rgb(1, 2, 3)'")
+    tab.wait_for_function("() => getComputedStyle(document.querySelector('p')).color === 'rgb(1, 2, 3)'")
     for query in ("attr", "sheet", "prop"):
         tab.wait_for_function(
-            f"performance.getEntriesByType('resource').some(e => e.name === location.origin + '/a.png?{query}')"
+            f"() => performance.getEntriesByType('resource').some(e => e.name === location.origin + '/a.png?{query}')"
         )
         assert f"/a.png?{query}" in site.targets()
 
@@ -421,13 +421,13 @@ def test_styles_that_scripts_write(tab: Tab, site: Site, how: str) -> None:
         + WRITTEN_STYLES[how]
         + "; if (!s.isConnected && s.firstChild) document.head.append(s) }"
     )
-    tab.wait_for_function("performance.getEntriesByType('resource').some(e => e.name.endsWith('/a.png?written'))")
+    tab.wait_for_function("() => performance.getEntriesByType('resource').some(e => e.name.endsWith('/a.png?written'))")
     assert "/a.png?written" in site.targets()
 
 
 def test_frames(tab: Tab) -> None:
     tab.evaluate("(f => { f.src = '/frame'; document.body.append(f) })(document.createElement('iframe'))")
-    tab.wait_for_function("document.querySelector('iframe').contentDocument.title === '/frame'")
+    tab.wait_for_function("() => document.querySelector('iframe').contentDocument.title === '/frame'")
 
 
 def test_an_empty_frame_that_a_script_fills(tab: Tab) -> None:
@@ -564,7 +564,7 @@ def test_answers_of_a_service_worker_have_the_script(fresh_tab: Tab, site: Site,
     assert fresh_tab.title().endswith("function")
     if how != "made up":
         assert fresh_tab.title() == "/kept/ function"
-    fresh_tab.wait_for_function("window.said")
+    fresh_tab.wait_for_function("() => window.said")
     assert '"/echo?w"' in fresh_tab.evaluate("window.said")
 
 
@@ -600,7 +600,7 @@ READS = (
 def test_code_that_is_made_from_text(tab: Tab, front: Front, site: Site, statement: str) -> None:
     tab.goto(front.url(site, "/deep/er/"))
     tab.evaluate("code => { " + statement + " }", READS)
-    tab.wait_for_function("window.read")
+    tab.wait_for_function("() => window.read")
     assert tab.evaluate("window.read") == ["/deep/er/"] * 3
 
 
@@ -609,7 +609,7 @@ def test_a_served_script_that_evaluates_text(tab: Tab, front: Front, site: Site)
     site.pages["/deep/evaluates.js"] = f"(function (own) {{ eval({text}); }})('still direct');"
     tab.goto(front.url(site, "/deep/er/"))
     tab.evaluate("document.head.append(Object.assign(document.createElement('script'), {src: '/deep/evaluates.js'}))")
-    tab.wait_for_function("window.read")
+    tab.wait_for_function("() => window.read")
     assert tab.evaluate("window.read") == ["/deep/er/", "still direct", "undefined"]
 
 
